@@ -1,0 +1,37 @@
+//! Posthaste: webhook delivery on Postgres.
+//!
+//! The floors, top to bottom; a floor imports those below it, never one above (held by `tests/it/floors.rs`):
+//!
+//! | floor | modules |
+//! | --- | --- |
+//! | 5 | `cli` → [`app`] |
+//! | 4 | [`api`], [`worker`], [`maintenance`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`events`], [`deliveries`], [`audit`] |
+//! | 2 | [`auth`], [`queue`] |
+//! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
+//! | 0 | [`types`], [`config`], [`telemetry`] |
+//!
+//! See `ARCHITECTURE.md` for the walks through them.
+
+pub mod api;
+pub mod app;
+pub mod audit;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod deliveries;
+pub mod egress;
+pub mod endpoints;
+pub mod events;
+pub mod formats;
+pub mod locations;
+pub mod maintenance;
+pub mod queue;
+pub mod seal;
+pub mod signing;
+pub mod telemetry;
+pub mod tenants;
+pub mod types;
+pub mod web;
+pub mod worker;
