@@ -1,0 +1,87 @@
+//! The presets that are built in: a catalogue of event types with samples, and a wire format, for each system that Posthaste
+//! stands in for. One file each in `presets/`, embedded and parsed once.
+//!
+//! The numbers of their formats are part of stored deliveries: they stay what they are for ever, and an edited format takes
+//! a new number (below 1000) with the old one kept resolvable.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Format, FormatVersion};
+use crate::types::ecma_json::normalise;
+use crate::types::event_type::EventType;
+
+/// The preset, and the format, of whoever names none.
+pub const DEFAULT_PRESET: &str = "standard";
+
+const FILES: [&str; 6] = [
+    include_str!("../../presets/standard.json"),
+    include_str!("../../presets/messagesync.json"),
+    include_str!("../../presets/whatsable.json"),
+    include_str!("../../presets/aisoule.json"),
+    include_str!("../../presets/whatssync.json"),
+    include_str!("../../presets/whatsapp_platform.json"),
+];
+
+static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|file| serde_json::from_str(file).expect("embedded, and parsed by a unit test"))
+        .collect()
+});
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    pub name: String,
+    pub description: String,
+    pub event_types: Vec<PresetEventType>,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresetEventType {
+    pub name: EventType,
+    pub description: String,
+    pub group: String,
+    /// `whatsapp`, `imessage` or `sms`, if events of this type belong to one.
+    pub channel: Option<String>,
+    /// JSON Schema 2020-12 of the data, where the system's page fixes one.
+    pub schema: Option<Value>,
+    /// Sample data.
+    pub example: Value,
+}
+
+impl Preset {
+    pub fn event_type(&self, name: &str) -> Option<&PresetEventType> {
+        self.event_types.iter().find(|event_type| event_type.name.as_str() == name)
+    }
+}
+
+impl PresetEventType {
+    /// The sample in the normal form that an event's data has.
+    pub fn example_data(&self) -> String {
+        normalise(&self.example.to_string()).expect("every embedded sample is normalised by a unit test")
+    }
+}
+
+pub fn all() -> &'static [Preset] {
+    &PRESETS
+}
+
+pub fn preset(name: &str) -> Option<&'static Preset> {
+    all().iter().find(|preset| preset.name == name)
+}
+
+/// The built-in format of a name.
+pub fn format_by_name(name: &str) -> Option<&'static Format> {
+    all().iter().map(|preset| &preset.format).find(|format| format.name == name)
+}
+
+/// The built-in format of a number.
+pub fn format_by_version(version: FormatVersion) -> Option<&'static Format> {
+    all().iter().map(|preset| &preset.format).find(|format| format.version == version)
+}

@@ -1,0 +1,138 @@
+//! The two small templates of a signature: what is signed, and how the signature is written.
+
+use std::fmt;
+
+/// Longest template, in bytes: they end up in every signature or header.
+const MAX_TEMPLATE_BYTES: usize = 256;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("a signature template has at most {MAX_TEMPLATE_BYTES} bytes")]
+    TooLong,
+    #[error(
+        "unknown slot in \"{0}\": content has {{{{id}}}}, {{{{timestamp}}}} and {{{{body}}}}, value has {{{{signature}}}}"
+    )]
+    UnknownSlot(String),
+    #[error("what is signed must contain {{{{body}}}} exactly once")]
+    WithoutBody,
+    #[error("a signature's value must contain {{{{signature}}}} exactly once")]
+    WithoutSignature,
+    #[error("a signature's value has visible ASCII characters only, without spaces")]
+    Characters,
+    #[error("\"{0}\" can't carry a signature: it is not a header name, or one that is spoken for")]
+    Header(String),
+}
+
+/// A piece of what is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Literal(String),
+    Id,
+    Timestamp,
+    Body,
+}
+
+/// What is signed, for example `{{id}}.{{timestamp}}.{{body}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Content(pub Vec<Part>);
+
+impl Content {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let parts = pieces(text)?
+            .into_iter()
+            .map(|piece| match piece {
+                Piece::Literal(text) => Ok(Part::Literal(text.to_owned())),
+                Piece::Slot("id") => Ok(Part::Id),
+                Piece::Slot("timestamp") => Ok(Part::Timestamp),
+                Piece::Slot("body") => Ok(Part::Body),
+                Piece::Slot(_) => Err(TemplateError::UnknownSlot(text.to_owned())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if parts.iter().filter(|part| **part == Part::Body).count() != 1 {
+            return Err(TemplateError::WithoutBody);
+        }
+        Ok(Self(parts))
+    }
+
+    pub fn has_timestamp(&self) -> bool {
+        self.0.contains(&Part::Timestamp)
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Literal(text) => f.write_str(text),
+            Part::Id => f.write_str("{{id}}"),
+            Part::Timestamp => f.write_str("{{timestamp}}"),
+            Part::Body => f.write_str("{{body}}"),
+        })
+    }
+}
+
+/// How a signature is written, for example `v1,{{signature}}`. No spaces: those stand between signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ValueTemplate {
+    pub before: String,
+    pub after: String,
+}
+
+impl ValueTemplate {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let (mut before, mut after, mut signatures) = (String::new(), String::new(), 0);
+        for piece in pieces(text)? {
+            match piece {
+                Piece::Slot("signature") => signatures += 1,
+                Piece::Slot(_) => return Err(TemplateError::UnknownSlot(text.to_owned())),
+                Piece::Literal(text) if signatures == 0 => before.push_str(text),
+                Piece::Literal(text) => after.push_str(text),
+            }
+        }
+        if signatures != 1 {
+            return Err(TemplateError::WithoutSignature);
+        }
+        if !before.bytes().chain(after.bytes()).all(|byte| byte.is_ascii_graphic()) {
+            return Err(TemplateError::Characters);
+        }
+        Ok(Self { before, after })
+    }
+}
+
+impl fmt::Display for ValueTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{{{{signature}}}}{}", self.before, self.after)
+    }
+}
+
+enum Piece<'a> {
+    Literal(&'a str),
+    Slot(&'a str),
+}
+
+/// Cuts a template at its `{{slots}}`; a brace pair that opens or closes nothing is a mistake.
+fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return Err(TemplateError::TooLong);
+    }
+    let mistake = || TemplateError::UnknownSlot(text.to_owned());
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((literal, opened)) = rest.split_once("{{") {
+        let (name, after) = opened.split_once("}}").ok_or_else(mistake)?;
+        if literal.contains("}}") {
+            return Err(mistake());
+        }
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        pieces.push(Piece::Slot(name));
+        rest = after;
+    }
+    if rest.contains("}}") {
+        return Err(mistake());
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Literal(rest));
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,12 @@
+//! The words that every floor shares: ids, time, texts, secrets, JSON text. Pure: no I/O but for reading clocks.
+
+pub mod clock;
+pub mod ecma_json;
+pub mod event_type;
+pub mod ids;
+pub mod rfc3339;
+pub mod secret;
+pub mod text;
+
+pub use clock::{Clock, Timestamp};
+pub use ids::{AttemptId, AuditId, EndpointId, EventId, KeyId, LocationId, SHARD_COUNT, Shard, TenantId};

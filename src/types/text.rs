@@ -1,0 +1,76 @@
+//! Short texts that people give things: parsed once, valid for ever.
+
+use serde::Serialize;
+
+/// Longest name of a tenant, location, endpoint or key, in characters.
+pub const NAME_MAX_CHARS: usize = 200;
+/// Longest `external_id`, in bytes.
+pub const EXTERNAL_ID_MAX_BYTES: usize = 200;
+
+/// A name for people: trimmed by the sender, not empty, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct Name(String);
+
+impl Name {
+    pub fn parse(text: String) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("must not be empty".into());
+        }
+        if text.chars().count() > NAME_MAX_CHARS {
+            return Err(format!("must have at most {NAME_MAX_CHARS} characters"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("must not contain control characters".into());
+        }
+        Ok(Self(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The caller's own id for a tenant or location.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct ExternalId(String);
+
+impl ExternalId {
+    /// Visible ASCII, and nothing that could be taken for an id of ours.
+    pub fn parse(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.len() > EXTERNAL_ID_MAX_BYTES {
+            return Err(format!("must have 1 to {EXTERNAL_ID_MAX_BYTES} characters"));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("must be visible ASCII without spaces".into());
+        }
+        if text.starts_with("loc_") || text.starts_with("ten_") {
+            return Err("must not start with loc_ or ten_, which are Posthaste's own".into());
+        }
+        Ok(Self(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_external_ids_are_bounded_and_printable() {
+        assert!(Name::parse("Zoë's CRM sync ✓".into()).is_ok());
+        for wrong in ["", "   ", "a\0b", "a\nb", "\u{7f}", &"x".repeat(NAME_MAX_CHARS + 1)] {
+            assert!(Name::parse(wrong.to_owned()).is_err(), "{wrong:?}");
+        }
+        assert!(ExternalId::parse("store-17:main".into()).is_ok());
+        for wrong in ["", "a b", "é", "loc_1", "a\0", &"x".repeat(EXTERNAL_ID_MAX_BYTES + 1)] {
+            assert!(ExternalId::parse(wrong.to_owned()).is_err(), "{wrong:?}");
+        }
+    }
+}
