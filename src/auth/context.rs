@@ -1,0 +1,54 @@
+//! What every handler works with: the database, the clock, the vault, the rules of the road.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use moka::future::Cache;
+use sqlx::PgPool;
+
+use super::{keys::KeyHash, queries::StoredKey};
+use crate::{egress::Policy, seal::Vault, types::Clock};
+
+/// Keys remembered for publishing; a remembered one is checked again in the statement that publishes.
+const KEY_CACHE_ENTRIES: u64 = 10_000;
+const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone)]
+pub struct Context(Arc<Parts>);
+
+pub struct Parts {
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub vault: Arc<Vault>,
+    pub policy: Arc<Policy>,
+    pub operator: KeyHash,
+    /// Addresses that deliveries come from, for information.
+    pub egress_ips: Vec<String>,
+    pub(super) keys: Cache<KeyHash, Arc<StoredKey>>,
+}
+
+/// What a [`Context`] is made of.
+pub struct ContextParts {
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub vault: Arc<Vault>,
+    pub policy: Arc<Policy>,
+    pub operator: KeyHash,
+    pub egress_ips: Vec<String>,
+}
+
+impl Context {
+    pub fn new(parts: ContextParts) -> Self {
+        let ContextParts { pool, clock, vault, policy, operator, egress_ips } = parts;
+        let keys = Cache::builder().max_capacity(KEY_CACHE_ENTRIES).time_to_live(KEY_CACHE_TTL).build();
+        Self(Arc::new(Parts { pool, clock, vault, policy, operator, egress_ips, keys }))
+    }
+}
+
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,10 @@
+//! Who may do what: API keys, and extractors that hand a handler its tenant only when the caller may.
+
+pub mod context;
+pub mod extract;
+pub mod keys;
+pub mod queries;
+
+pub use context::{Context, ContextParts};
+pub use extract::{Actor, Caller, Operator, Publisher, Tenant, scope};
+pub use keys::{ApiKey, KeyHash};

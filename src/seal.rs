@@ -1,0 +1,166 @@
+//! Secrets at rest: XChaCha20-Poly1305 under the operator's master keys.
+//!
+//! A record is `version, key id, nonce, ciphertext`, bound by its associated data to the place where it belongs: a row that
+//! is moved to another tenant or endpoint no longer opens. Several master keys open, the first one seals. This module
+//! does not re-wrap old records; it only says which key one was sealed with.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305,
+    aead::{Aead, Payload},
+};
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
+
+const VERSION: u8 = 1;
+const KEY_BYTES: usize = 32;
+const KEY_ID_BYTES: usize = 4;
+const NONCE_BYTES: usize = 24;
+
+/// What a sealed text is for, and whose.
+#[derive(Clone, Copy)]
+pub struct Purpose {
+    pub what: &'static str,
+    pub tenant: Uuid,
+    pub owner: Uuid,
+    pub item: Uuid,
+}
+
+impl Purpose {
+    fn associated_data(self) -> Vec<u8> {
+        let mut data = Vec::with_capacity(self.what.len() + 1 + 3 * 16);
+        data.extend_from_slice(self.what.as_bytes());
+        data.push(0);
+        for id in [self.tenant, self.owner, self.item] {
+            data.extend_from_slice(id.as_bytes());
+        }
+        data
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    #[error("a master key must be 32 bytes in base64")]
+    BadKey,
+    #[error("no master key given opens this secret")]
+    UnknownKey,
+    #[error("a sealed secret was altered or moved")]
+    Broken,
+}
+
+/// The master keys, current first.
+pub struct Vault {
+    keys: Vec<(KeyId, XChaCha20Poly1305)>,
+}
+
+type KeyId = [u8; KEY_ID_BYTES];
+
+impl Vault {
+    /// Comma-separated base64 keys, newest first.
+    pub fn parse(text: &str) -> Result<Self, SealError> {
+        let keys = text.split(',').map(|key| Self::key(key.trim())).collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() { Err(SealError::BadKey) } else { Ok(Self { keys }) }
+    }
+
+    fn key(text: &str) -> Result<(KeyId, XChaCha20Poly1305), SealError> {
+        let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| SealError::BadKey)?);
+        if bytes.len() != KEY_BYTES {
+            return Err(SealError::BadKey);
+        }
+        let digest = Sha256::digest(&bytes);
+        let mut id = [0; KEY_ID_BYTES];
+        id.copy_from_slice(&digest[..KEY_ID_BYTES]);
+        Ok((id, XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| SealError::BadKey)?))
+    }
+
+    /// A new master key, as text.
+    pub fn generate_key() -> Zeroizing<String> {
+        let mut bytes = [0_u8; KEY_BYTES];
+        rand::rng().fill(&mut bytes);
+        let text = Zeroizing::new(STANDARD.encode(bytes));
+        bytes.zeroize();
+        text
+    }
+
+    pub fn seal(&self, plaintext: &[u8], purpose: Purpose) -> Result<Vec<u8>, SealError> {
+        let (id, cipher) = self.keys.first().ok_or(SealError::UnknownKey)?;
+        let mut nonce = [0_u8; NONCE_BYTES];
+        rand::rng().fill(&mut nonce);
+        let associated = purpose.associated_data();
+        let sealed = cipher
+            .encrypt(&nonce.into(), Payload { msg: plaintext, aad: &associated })
+            .map_err(|_| SealError::Broken)?;
+        let mut record = Vec::with_capacity(1 + KEY_ID_BYTES + NONCE_BYTES + sealed.len());
+        record.push(VERSION);
+        record.extend_from_slice(id);
+        record.extend_from_slice(&nonce);
+        record.extend_from_slice(&sealed);
+        Ok(record)
+    }
+
+    pub fn open(&self, record: &[u8], purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (version, rest) = record.split_first().ok_or(SealError::Broken)?;
+        let (id, rest) = rest.split_at_checked(KEY_ID_BYTES).ok_or(SealError::Broken)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or(SealError::Broken)?;
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| SealError::Broken)?;
+        if *version != VERSION {
+            return Err(SealError::Broken);
+        }
+        let (_, cipher) = self.keys.iter().find(|(known, _)| known == id).ok_or(SealError::UnknownKey)?;
+        let associated = purpose.associated_data();
+        cipher
+            .decrypt(&nonce.into(), Payload { msg: sealed, aad: &associated })
+            .map(Zeroizing::new)
+            .map_err(|_| SealError::Broken)
+    }
+
+    /// As [`Vault::open`], for texts.
+    pub fn open_text(&self, record: &[u8], purpose: Purpose) -> Result<Zeroizing<String>, SealError> {
+        let bytes = self.open(record, purpose)?;
+        std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(|_| SealError::Broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purpose(tenant: u128) -> Purpose {
+        Purpose {
+            what: "secret",
+            tenant: Uuid::from_u128(tenant),
+            owner: Uuid::from_u128(2),
+            item: Uuid::from_u128(3),
+        }
+    }
+
+    #[test]
+    fn a_record_opens_only_where_it_belongs_and_unaltered() {
+        let vault = Vault::parse(&Vault::generate_key()).unwrap();
+        let record = vault.seal(b"whsec_x", purpose(1)).unwrap();
+        assert_eq!(*vault.open(&record, purpose(1)).unwrap(), b"whsec_x");
+        assert!(vault.open(&record, purpose(9)).is_err());
+        for at in 0..record.len() {
+            let mut altered = record.clone();
+            altered[at] ^= 1;
+            assert!(vault.open(&altered, purpose(1)).is_err(), "byte {at}");
+        }
+        assert!(vault.open(&[], purpose(1)).is_err());
+    }
+
+    #[test]
+    fn an_old_key_still_opens_and_the_new_one_seals() {
+        let (old, new) = (Vault::generate_key(), Vault::generate_key());
+        let record = Vault::parse(&old).unwrap().seal(b"x", purpose(1)).unwrap();
+        let both = Vault::parse(&format!("{},{}", *new, *old)).unwrap();
+        assert_eq!(*both.open(&record, purpose(1)).unwrap(), b"x");
+        let resealed = both.seal(b"x", purpose(1)).unwrap();
+        assert!(matches!(
+            Vault::parse(&old).unwrap().open(&resealed, purpose(1)),
+            Err(SealError::UnknownKey)
+        ));
+        assert!(Vault::parse("c2hvcnQ=").is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! Request bodies: strict JSON into a type, with a pointer to what is wrong.
+//!
+//! Unknown and repeated fields are refused by the types (`deny_unknown_fields`), wrong types by serde; both become a 422
+//! that names the field. What is not JSON at all is a 400.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+use super::error::{ApiError, FieldError};
+
+/// Largest body of a request, but for batches.
+pub const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// Largest body of a batch.
+pub const BATCH_BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A JSON body in, a JSON body out.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Body::from_request(request, state).await?;
+        from_bytes(&body.0).map(Self)
+    }
+}
+
+/// A JSON body that may be left out: then everything is at its default.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let has_type = request.headers().contains_key(header::CONTENT_TYPE);
+        let bytes = read_bytes(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if has_type { from_bytes(&bytes).map(Self) } else { Err(ApiError::UnsupportedMediaType) }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// The bytes of a JSON body, for handlers that borrow from them or need them exactly.
+pub struct Body(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        read_bytes(request, state).await.map(Self)
+    }
+}
+
+async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::TooLarge { limit_bytes: BODY_MAX_BYTES }
+        } else {
+            ApiError::Malformed("The body could not be read.".into())
+        }
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+}
+
+/// Reads a body that may borrow from its bytes.
+pub fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
+    // The plain way first: paths cost time on the way to every publish, and only errors need them.
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(explain::<T>(bytes)),
+    }
+}
+
+fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let error = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Ok(_) => return ApiError::Malformed("The body has text after its JSON value.".into()),
+        Err(error) => error,
+    };
+    let mut pointer = pointer_of(error.path());
+    let inner = error.into_inner();
+    if !inner.is_data() {
+        return ApiError::Malformed(format!("The body is not valid JSON: {inner}.").into());
+    }
+    let text = inner.to_string();
+    // serde_json adds the place in the text; the pointer says it better.
+    let detail = text.split(" at line ").next().unwrap_or_default();
+    // For these the path may stop at the object; the message names the field.
+    for (start, plain) in [
+        ("unknown field `", "is not a known field"),
+        ("duplicate field `", "is given twice"),
+        ("missing field `", "is required"),
+    ] {
+        if let Some(name) = detail.strip_prefix(start).and_then(|rest| rest.split('`').next()) {
+            let segment = format!("/{}", escape(name));
+            if !pointer.ends_with(&segment) || plain == "is required" {
+                pointer.push_str(&segment);
+            }
+            return ApiError::Invalid(vec![FieldError::new(pointer, plain)]);
+        }
+    }
+    ApiError::Invalid(vec![FieldError::new(pointer, format!("is not valid: {detail}"))])
+}
+
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// A name as a segment of an RFC 6901 pointer.
+pub fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// A field of a merge patch (RFC 7396): left out, set to null, or set.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Patch<T> {
+    #[default]
+    Absent,
+    Null,
+    Value(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+/// Ids and words in the path. One that does not parse names nothing: 404.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(value)| Self(value)).map_err(|_| ApiError::NotFound)
+    }
+}
+
+/// Query parameters. Unknown or ill-formed ones are a 400.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(value)| Self(value)).map_err(|rejection| {
+            ApiError::Malformed(format!("A query parameter is not valid: {}.", rejection.body_text()).into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only parsed")]
+        n: u8,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer<'a> {
+        #[expect(dead_code, reason = "only parsed")]
+        name: String,
+        #[expect(dead_code, reason = "only parsed")]
+        list: Vec<Inner>,
+        #[serde(borrow)]
+        data: Option<&'a serde_json::value::RawValue>,
+    }
+
+    fn pointer(body: &str) -> (String, String) {
+        match from_bytes::<Outer<'_>>(body.as_bytes()) {
+            Err(ApiError::Invalid(errors)) => (errors[0].pointer.clone(), errors[0].detail.clone()),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_refusal_points_at_its_field() {
+        for (body, expected) in [
+            (r#"{"name":1,"list":[]}"#, "/name"),
+            (r#"{"list":[]}"#, "/name"),
+            (r#"{"name":"a","list":[{"n":1},{"n":256}]}"#, "/list/1/n"),
+            (r#"{"name":"a","list":[{}]}"#, "/list/0/n"),
+            (r#"{"name":"a","list":[{"n":1,"m/n":2}]}"#, "/list/0/m~1n"),
+            (r#"{"name":"a","nome":"b","list":[]}"#, "/nome"),
+            (r#"{"name":"a","name":"b","list":[]}"#, "/name"),
+            (r#"{"name":"a","list":{}}"#, "/list"),
+            (r#"[]"#, "/name"),
+            (r#""text""#, ""),
+        ] {
+            assert_eq!(pointer(body).0, expected, "{body}: {}", pointer(body).1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        for body in ["", "{", "nope", "{\"name\":\"a\",\"list\":[]} x", "{\"name\":\"\u{1}\",\"list\":[]}"] {
+            let error = from_bytes::<Outer<'_>>(body.as_bytes()).unwrap_err();
+            assert!(matches!(error, ApiError::Malformed(_)), "{body}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn raw_data_is_borrowed_as_it_is() {
+        let body = br#"{"name":"a","list":[],"data":{"b": 1e3, "a":[ ]}}"#;
+        let outer: Outer<'_> = from_bytes(body).unwrap();
+        assert_eq!(outer.data.map(serde_json::value::RawValue::get), Some(r#"{"b": 1e3, "a":[ ]}"#));
+    }
+}

@@ -1,0 +1,10 @@
+//! How HTTP looks here, whatever the feature: errors, bodies, pages, request ids.
+
+pub mod error;
+pub mod fields;
+pub mod json;
+pub mod page;
+pub mod request;
+
+pub use error::{ApiError, FieldError, OnConstraint};
+pub use json::{Json, Patch, Path, Query};
