@@ -1,0 +1,42 @@
+//! The bell: tells owners in other processes that there is something to send.
+//!
+//! Notifications take a database-wide lock at commit, so they are gathered and sent apart from the publishes. One that is
+//! lost costs the time until the owner's next sweep, nothing else.
+
+use std::{collections::HashSet, time::Duration};
+
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+
+use super::{control, handoff::Handed};
+use crate::types::EndpointId;
+
+/// Time between two notifications.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Gathers endpoints and rings for them, until every sender is gone.
+pub async fn run(pool: PgPool, mut endpoints: mpsc::UnboundedReceiver<EndpointId>) {
+    let mut gathered = Vec::new();
+    while endpoints.recv_many(&mut gathered, usize::MAX >> 1).await > 0 {
+        let once: HashSet<EndpointId> = gathered.drain(..).collect();
+        if let Err(error) = control::ring(&pool, &once.into_iter().collect::<Vec<_>>()).await {
+            tracing::warn!(%error, "owners could not be told of new rows; their next sweep finds them");
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
+/// For a process that publishes and does not send: rings for everything that it commits.
+pub async fn ring_for_all(pool: PgPool, mut handed: mpsc::Receiver<Handed>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let bell = tokio::spawn(run(pool, receiver));
+    while let Some(one) = handed.recv().await {
+        if let Handed::Ends { committed, .. } = one {
+            for parcel in committed {
+                let _ = sender.send(parcel.row.endpoint_id);
+            }
+        }
+    }
+    drop(sender);
+    let _ = bell.await;
+}

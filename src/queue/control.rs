@@ -1,0 +1,201 @@
+//! Commands of the API to the queue and to the owners of its shards.
+//!
+//! A change that an owner must obey before the API may promise anything (pause, delete, a rotation at once) counts up its
+//! shard's `config_version` in the same transaction and rings; the owner reloads, lets what is in flight end, and writes
+//! `config_seen`. [`obeyed`] waits for that.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId};
+
+/// Channel on which owners are told of commands; the payload is empty, polling is the truth.
+pub const COMMAND_CHANNEL: &str = "posthaste_command";
+/// Channel on which owners are told of rows to send; the payload is endpoint ids, separated by spaces.
+pub const BELL_CHANNEL: &str = "posthaste_bell";
+
+/// Longest that the API waits for an owner's acknowledgement.
+const OBEYED_WITHIN: Duration = Duration::from_secs(5);
+const OBEYED_POLL_MIN: Duration = Duration::from_millis(5);
+const OBEYED_POLL_MAX: Duration = Duration::from_millis(100);
+/// Endpoint ids in one notification: its payload is limited to 8,000 bytes.
+const BELL_IDS_MAX: usize = 200;
+
+/// The version that an owner must have seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    shard: Shard,
+    version: i64,
+}
+
+/// Counts the shard's configuration up, in the transaction of the change.
+pub async fn command(db: &mut PgConnection, shard: Shard) -> sqlx::Result<Command> {
+    let version = sqlx::query_scalar!(
+        "WITH rung AS (SELECT pg_notify($2, ''))
+         UPDATE shards SET config_version = config_version + 1 WHERE shard = $1 AND (SELECT count(*) FROM rung) = 1
+         RETURNING config_version",
+        shard.column(),
+        COMMAND_CHANNEL
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Command { shard, version })
+}
+
+/// Waits until the owner obeys, or nobody owns the shard. False where that takes too long.
+pub async fn obeyed(db: &PgPool, command: Command) -> sqlx::Result<bool> {
+    let deadline = Instant::now() + OBEYED_WITHIN;
+    let mut pause = OBEYED_POLL_MIN;
+    loop {
+        let seen = sqlx::query_scalar!(
+            r#"SELECT node IS NULL OR config_seen >= $2 AS "seen!" FROM shards WHERE shard = $1"#,
+            command.shard.column(),
+            command.version
+        )
+        .fetch_one(db)
+        .await?;
+        if seen || Instant::now() >= deadline {
+            return Ok(seen);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(OBEYED_POLL_MAX);
+    }
+}
+
+/// Makes every publish to this location be routed anew.
+pub async fn reroute(db: impl PgExecutor<'_>, location: LocationId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE locations SET routing_version = routing_version + 1 WHERE shard = $1 AND id = $2",
+        location.shard().column(),
+        location.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Tells owners on other nodes that these endpoints have rows to send.
+pub async fn ring(db: &PgPool, endpoints: &[EndpointId]) -> sqlx::Result<()> {
+    for some in endpoints.chunks(BELL_IDS_MAX) {
+        let ids: Vec<String> = some.iter().map(|id| id.uuid().to_string()).collect();
+        sqlx::query!("SELECT pg_notify($1, $2)", BELL_CHANNEL, ids.join(" ")).execute(db).await?;
+    }
+    Ok(())
+}
+
+/// What [`retry`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// It was pending: its next attempt is due now.
+    Hastened,
+    /// It had ended: the ladder starts again.
+    Requeued,
+    /// There is no such delivery.
+    Unknown,
+}
+
+/// Makes a delivery due now, whatever its state. Attempt numbers go on.
+pub async fn retry(
+    db: &mut PgConnection,
+    tenant: TenantId,
+    event: EventId,
+    endpoint: EndpointId,
+    format_version: i32,
+) -> sqlx::Result<Retried> {
+    let shard = endpoint.shard().column();
+    let (endpoint, event) = (endpoint.uuid(), event.uuid());
+    // Fresh rows are due already; so is what the owner has in flight, whose result is a compare-and-set on seq.
+    let hastened = sqlx::query!(
+        "UPDATE queue q SET due_at = n.now, cause = 1 FROM (SELECT clock_timestamp() AS now) n
+         WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = $3 AND q.due_at IS NOT NULL",
+        shard,
+        endpoint,
+        event
+    )
+    .execute(&mut *db)
+    .await?;
+    if hastened.rows_affected() > 0 {
+        return Ok(Retried::Hastened);
+    }
+    let requeued = sqlx::query_scalar!(
+        r#"
+        WITH past AS (
+            SELECT max(a.number) AS number, (array_agg(a.format_version ORDER BY a.id DESC))[1] AS format_version
+            FROM attempts a WHERE a.shard = $1 AND a.endpoint_id = $2 AND a.event_id = $3 AND a.tenant_id = $4 AND a.cause <> 3
+        ), ended AS (
+            DELETE FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = $3 AND s.tenant_id = $4
+            RETURNING s.event_id
+        ), queued AS (
+            INSERT INTO queue AS t (shard, endpoint_id, event_id, due_at, seq, format_version, cause)
+            SELECT $1, $2, $3, clock_timestamp(), coalesce(p.number, 0), coalesce(p.format_version, $5), 1 FROM past p
+            WHERE p.number IS NOT NULL OR EXISTS (SELECT 1 FROM ended)
+            ON CONFLICT DO NOTHING
+            RETURNING t.event_id
+        )
+        SELECT EXISTS (SELECT 1 FROM queued) AS "requeued!"
+        "#,
+        shard,
+        endpoint,
+        event,
+        tenant.uuid(),
+        format_version
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    if requeued {
+        return Ok(Retried::Requeued);
+    }
+    let fresh = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3) AS "fresh!""#,
+        shard,
+        endpoint,
+        event
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(if fresh { Retried::Hastened } else { Retried::Unknown })
+}
+
+/// What [`cancel`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canceled {
+    Canceled,
+    NotPending,
+}
+
+/// Ends a pending delivery. An attempt in flight still ends as it ends: its success stands, its failure changes nothing.
+pub async fn cancel(
+    db: &mut PgConnection,
+    tenant: TenantId,
+    event: EventId,
+    endpoint: EndpointId,
+) -> sqlx::Result<Canceled> {
+    let done = sqlx::query!(
+        "WITH gone AS (
+             DELETE FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = $3
+             RETURNING q.shard, q.endpoint_id, q.event_id
+         )
+         INSERT INTO settled AS t (shard, endpoint_id, event_id, tenant_id, status, reason, at)
+         SELECT g.shard, g.endpoint_id, g.event_id, $4::uuid, 'canceled', 'canceled by hand', clock_timestamp() FROM gone g
+         ON CONFLICT (shard, endpoint_id, event_id)
+         DO UPDATE SET status = excluded.status, reason = excluded.reason, at = excluded.at",
+        endpoint.shard().column(),
+        endpoint.uuid(),
+        event.uuid(),
+        tenant.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(if done.rows_affected() > 0 { Canceled::Canceled } else { Canceled::NotPending })
+}
+
+/// Shards of a set of ids, once each, for a [`command`] to every one.
+pub fn shards_of(ids: impl Iterator<Item = Uuid>) -> Vec<Shard> {
+    let mut shards: Vec<Shard> = ids.map(Shard::of).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}

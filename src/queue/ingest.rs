@@ -1,0 +1,236 @@
+//! Publishing: many events, their deliveries and their idempotency keys in one statement.
+//!
+//! Each event was routed in memory by a version of its location's routing table. The statement takes only what was routed
+//! by the current version, with a key that still lives; the rest comes back as stale, nothing of it stored. Rows of one
+//! statement are independent of each other: of two publishers with the same idempotency key one inserts, the other gets
+//! the first one's answer.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::types::{EndpointId, EventId, KeyId, LocationId, Shard, TenantId, Timestamp};
+
+/// An event that is ready to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub id: EventId,
+    pub tenant_id: TenantId,
+    pub location_id: LocationId,
+    /// Version of the routing table that chose the deliveries.
+    pub routing_version: i64,
+    /// `None`: the operator.
+    pub key_id: Option<KeyId>,
+    pub event_type: String,
+    pub occurred_at: Timestamp,
+    pub channel: Option<String>,
+    pub api_version: Option<String>,
+    pub live_mode: bool,
+    /// JSON text.
+    pub tags: Option<String>,
+    pub data: Bytes,
+    pub deliveries: Vec<NewDelivery>,
+    pub claim: Option<Claim>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct NewDelivery {
+    pub endpoint_id: EndpointId,
+    pub format_version: i32,
+}
+
+/// An idempotency key with what it stands for. It is kept in the shard of what it made.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What the key is scoped to, within its tenant.
+    pub route: String,
+    pub key: String,
+    /// SHA-256 of the request.
+    pub fingerprint: [u8; 32],
+    /// The answer to give, now and to every repeat.
+    pub answer: Bytes,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ingested {
+    Committed,
+    /// The key was used before: here is the first answer.
+    Replayed {
+        fingerprint: Vec<u8>,
+        answer: Vec<u8>,
+    },
+    /// The routing has changed or the API key is dead: look again.
+    Stale,
+}
+
+/// Stores what is current. No two events of one call may carry the same idempotency key.
+pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<Vec<Ingested>> {
+    let column = |uuid: fn(&NewEvent) -> Uuid| events.iter().map(uuid).collect::<Vec<_>>();
+    let shards: Vec<i32> = events.iter().map(|event| event.id.shard().column()).collect();
+    let key_ids: Vec<Option<Uuid>> = events.iter().map(|event| event.key_id.map(KeyId::uuid)).collect();
+    let versions: Vec<i64> = events.iter().map(|event| event.routing_version).collect();
+    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let occurred: Vec<_> = events.iter().map(|event| event.occurred_at.datetime()).collect();
+    let channels: Vec<Option<&str>> = events.iter().map(|event| event.channel.as_deref()).collect();
+    let api_versions: Vec<Option<&str>> = events.iter().map(|event| event.api_version.as_deref()).collect();
+    let live_modes: Vec<bool> = events.iter().map(|event| event.live_mode).collect();
+    let tags: Vec<Option<&str>> = events.iter().map(|event| event.tags.as_deref()).collect();
+    let data: Vec<&[u8]> = events.iter().map(|event| &event.data[..]).collect();
+    let endpoint_lists: Vec<String> = events.iter().map(|event| array_literal(&event.deliveries)).collect();
+    let claims = || events.iter().map(|event| event.claim.as_ref());
+    let routes: Vec<Option<&str>> = claims().map(|claim| claim.map(|claim| claim.route.as_str())).collect();
+    let keys: Vec<Option<&str>> = claims().map(|claim| claim.map(|claim| claim.key.as_str())).collect();
+    let fingerprints: Vec<Option<&[u8]>> =
+        claims().map(|claim| claim.map(|claim| &claim.fingerprint[..])).collect();
+    let answers: Vec<Option<&[u8]>> = claims().map(|claim| claim.map(|claim| &claim.answer[..])).collect();
+    let deliveries =
+        || events.iter().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
+    let queue_shards: Vec<i32> = deliveries().map(|(event, _)| event.id.shard().column()).collect();
+    let queue_endpoints: Vec<Uuid> = deliveries().map(|(_, delivery)| delivery.endpoint_id.uuid()).collect();
+    let queue_events: Vec<Uuid> = deliveries().map(|(event, _)| event.id.uuid()).collect();
+    let queue_formats: Vec<i32> = deliveries().map(|(_, delivery)| delivery.format_version).collect();
+
+    // `IN (…) IS TRUE` keeps the sub-select a hashed one: as a semi-join it would be a loop over both sides.
+    let rows = sqlx::query!(
+        r#"
+        WITH input AS MATERIALIZED (
+            SELECT * FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[],
+                $8::timestamptz[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::text[], $14::bytea[],
+                $15::text[], $16::text[], $17::bytea[], $18::bytea[])
+            AS i(shard, id, tenant_id, location_id, routing_version, key_id, event_type, occurred_at, channel, api_version,
+                live_mode, tags, endpoint_ids, data, route, key, fingerprint, answer)
+        ), fresh AS MATERIALIZED (
+            SELECT i.* FROM input i
+            JOIN locations l ON l.shard = i.shard AND l.id = i.location_id AND l.tenant_id = i.tenant_id
+                AND l.routing_version = i.routing_version
+            WHERE i.key_id IS NULL OR EXISTS (
+                SELECT 1 FROM api_keys k WHERE k.tenant_id = i.tenant_id AND k.id = i.key_id AND k.revoked_at IS NULL)
+        ), claimed AS (
+            -- DO UPDATE rather than DO NOTHING: the loser of a race must be shown the winner's row.
+            INSERT INTO idempotency AS t (shard, tenant_id, route, key, claim, fingerprint, answer, created_at)
+            SELECT f.shard, f.tenant_id, f.route, f.key, f.id, f.fingerprint, f.answer, now()
+            FROM fresh f WHERE f.key IS NOT NULL
+            ON CONFLICT (shard, tenant_id, route, key) DO UPDATE SET key = excluded.key
+            RETURNING t.tenant_id, t.route, t.key, t.claim, t.fingerprint, t.answer
+        ), stored AS (
+            INSERT INTO events AS t (shard, id, tenant_id, location_id, event_type, occurred_at, channel, api_version,
+                live_mode, tags, endpoint_ids, data)
+            SELECT f.shard, f.id, f.tenant_id, f.location_id, f.event_type, f.occurred_at, f.channel, f.api_version,
+                f.live_mode, f.tags::jsonb, f.endpoint_ids::uuid[], f.data
+            FROM fresh f
+            WHERE f.key IS NULL OR f.id IN (SELECT c.claim FROM claimed c)
+            RETURNING t.id
+        ), queued AS (
+            INSERT INTO queue (shard, endpoint_id, event_id, format_version)
+            SELECT d.shard, d.endpoint_id, d.event_id, d.format_version
+            FROM unnest($19::int[], $20::uuid[], $21::uuid[], $22::int[]) AS d(shard, endpoint_id, event_id, format_version)
+            WHERE (d.event_id IN (SELECT s.id FROM stored s)) IS TRUE
+        )
+        SELECT s.id AS "id!", NULL::uuid AS tenant_id, NULL::text AS route, NULL::text AS key, NULL::bytea AS fingerprint,
+            NULL::bytea AS answer
+        FROM stored s
+        UNION ALL
+        SELECT c.claim, c.tenant_id, c.route, c.key, c.fingerprint, c.answer
+        FROM claimed c WHERE (c.claim IN (SELECT i.id FROM input i)) IS NOT TRUE
+        "#,
+        &shards,
+        &column(|event| event.id.uuid()),
+        &column(|event| event.tenant_id.uuid()),
+        &column(|event| event.location_id.uuid()),
+        &versions,
+        &key_ids as _,
+        &types as _,
+        &occurred,
+        &channels as _,
+        &api_versions as _,
+        &live_modes,
+        &tags as _,
+        &endpoint_lists,
+        &data as _,
+        &routes as _,
+        &keys as _,
+        &fingerprints as _,
+        &answers as _,
+        &queue_shards,
+        &queue_endpoints,
+        &queue_events,
+        &queue_formats
+    )
+    .fetch_all(db)
+    .await?;
+
+    let mut outcomes: HashMap<Uuid, Ingested> = HashMap::with_capacity(rows.len());
+    let mut replays = HashMap::new();
+    for row in rows {
+        match (row.tenant_id, row.route, row.key, row.fingerprint, row.answer) {
+            (Some(tenant), Some(route), Some(key), Some(fingerprint), Some(answer)) => {
+                replays.insert((tenant, route, key), Ingested::Replayed { fingerprint, answer });
+            }
+            _ => {
+                outcomes.insert(row.id, Ingested::Committed);
+            }
+        }
+    }
+    let outcome = |event: &NewEvent| {
+        if let Some(outcome) = outcomes.remove(&event.id.uuid()) {
+            return outcome;
+        }
+        let claim = event.claim.as_ref().filter(|_| !replays.is_empty());
+        claim
+            .and_then(|claim| {
+                replays.remove(&(event.tenant_id.uuid(), claim.route.clone(), claim.key.clone()))
+            })
+            .unwrap_or(Ingested::Stale)
+    };
+    Ok(events.iter().map(outcome).collect())
+}
+
+/// `{…}` as Postgres reads a uuid[]; arrays of arrays can't be unnested by row.
+fn array_literal(deliveries: &[NewDelivery]) -> String {
+    const CHARS_PER_ID: usize = 37;
+    let mut text = String::with_capacity(2 + deliveries.len() * CHARS_PER_ID);
+    text.push('{');
+    for (place, delivery) in deliveries.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        let mut buffer = Uuid::encode_buffer();
+        text.push_str(delivery.endpoint_id.uuid().hyphenated().encode_lower(&mut buffer));
+    }
+    text.push('}');
+    text
+}
+
+/// A key that covers a whole batch.
+#[derive(Clone, Debug)]
+pub struct BatchClaim {
+    pub shard: Shard,
+    pub tenant_id: TenantId,
+    /// Of the call; whoever came first has left theirs.
+    pub id: Uuid,
+    pub claim: Claim,
+}
+
+/// Claims a key, in the transaction that stores the batch. `Some` is the first answer.
+pub async fn claim_batch(db: &mut PgConnection, batch: &BatchClaim) -> sqlx::Result<Option<Ingested>> {
+    let row = sqlx::query!(
+        "INSERT INTO idempotency AS t (shard, tenant_id, route, key, claim, fingerprint, answer, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, now())
+         ON CONFLICT (shard, tenant_id, route, key) DO UPDATE SET key = excluded.key
+         RETURNING t.claim, t.fingerprint, t.answer",
+        batch.shard.column(),
+        batch.tenant_id.uuid(),
+        batch.claim.route,
+        batch.claim.key,
+        batch.id,
+        &batch.claim.fingerprint[..],
+        &batch.claim.answer[..]
+    )
+    .fetch_one(db)
+    .await?;
+    let first = row.claim == batch.id;
+    Ok((!first).then_some(Ingested::Replayed { fingerprint: row.fingerprint, answer: row.answer }))
+}

@@ -1,0 +1,124 @@
+//! Who sends what: nodes that beat, shards that they own.
+//!
+//! A node that stops beating is declared dead by another one, which takes its shards in the same transaction. The one that
+//! takes has seen the beat unchanged for [`DEAD_AFTER`] on its own clock; the one that holds stops sending [`HOLD_FOR`]
+//! after the start of its last successful beat. The gap between the two is what keeps them from sending at once.
+
+use std::time::Duration;
+
+use sqlx::{PgExecutor, PgPool};
+use uuid::Uuid;
+
+use crate::types::Shard;
+
+/// How often a node beats.
+pub const BEAT_EVERY: Duration = Duration::from_secs(3);
+/// A holder sends nothing later than this after the start of its last successful beat.
+pub const HOLD_FOR: Duration = Duration::from_secs(12);
+/// A taker must have seen a beat unchanged for this long.
+pub const DEAD_AFTER: Duration = Duration::from_secs(15);
+
+/// Enters a node. It owns nothing yet.
+pub async fn register(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("INSERT INTO nodes (id, started_at) VALUES ($1, now())", node).execute(db).await?;
+    Ok(())
+}
+
+/// Beats. `None` where another node has declared this one dead; otherwise the database's time, µs since 1970.
+pub async fn beat(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"UPDATE nodes SET beat = beat + 1 WHERE id = $1 AND NOT dead
+           RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS "now_us!""#,
+        node
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The other living nodes and their beats.
+pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let rows =
+        sqlx::query!("SELECT id, beat FROM nodes WHERE NOT dead AND id <> $1", node).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.beat)).collect())
+}
+
+/// Takes every shard that nobody owns.
+pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Shard>> {
+    let taken = sqlx::query_scalar!(
+        "UPDATE shards s SET node = $1, epoch = s.epoch + 1
+         WHERE s.shard IN (SELECT f.shard FROM shards f WHERE f.node IS NULL FOR UPDATE SKIP LOCKED)
+             AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = $1 AND NOT n.dead)
+         RETURNING s.shard",
+        node
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(taken.into_iter().map(Shard::from_column).collect())
+}
+
+/// Declares `peer` dead, if its beat is still the one that was seen, and takes its shards. Waits for its finishes under way.
+pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> sqlx::Result<Vec<Shard>> {
+    let mut transaction = db.begin().await?;
+    let dead = sqlx::query_scalar!(
+        "SELECT id FROM nodes WHERE id = $1 AND beat = $2 AND NOT dead FOR UPDATE SKIP LOCKED",
+        peer,
+        seen_beat
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if dead.is_none() {
+        return Ok(Vec::new());
+    }
+    sqlx::query!("UPDATE nodes SET dead = true WHERE id = $1", peer).execute(&mut *transaction).await?;
+    sqlx::query!("SELECT shard FROM shards WHERE node = $1 ORDER BY shard FOR UPDATE", peer)
+        .fetch_all(&mut *transaction)
+        .await?;
+    let taken = sqlx::query_scalar!(
+        "UPDATE shards SET node = $1, epoch = epoch + 1 WHERE node = $2 RETURNING shard",
+        node,
+        peer
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(taken.into_iter().map(Shard::from_column).collect())
+}
+
+/// Gives everything back at a clean stop.
+pub async fn release(db: &PgPool, node: Uuid) -> sqlx::Result<()> {
+    let mut transaction = db.begin().await?;
+    sqlx::query!("UPDATE shards SET node = NULL, epoch = epoch + 1 WHERE node = $1", node)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query!("UPDATE nodes SET dead = true, clean = true WHERE id = $1 AND NOT dead", node)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
+}
+
+/// Shards of this node whose configuration has changed, with the version to acknowledge.
+pub async fn changed_shards(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Shard, i64)>> {
+    let rows = sqlx::query!(
+        "SELECT shard, config_version FROM shards WHERE node = $1 AND config_version > config_seen",
+        node
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (Shard::from_column(row.shard), row.config_version)).collect())
+}
+
+/// Tells whoever waits that this node obeys a shard's configuration up to `version`.
+pub async fn acknowledge(db: impl PgExecutor<'_>, node: Uuid, seen: &[(Shard, i64)]) -> sqlx::Result<()> {
+    let (shards, versions): (Vec<i32>, Vec<i64>) =
+        seen.iter().map(|(shard, version)| (shard.column(), *version)).unzip();
+    sqlx::query!(
+        "UPDATE shards s SET config_seen = greatest(s.config_seen, a.version)
+         FROM unnest($2::int[], $3::bigint[]) AS a(shard, version) WHERE s.shard = a.shard AND s.node = $1",
+        node,
+        &shards,
+        &versions
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

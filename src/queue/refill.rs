@@ -1,0 +1,139 @@
+//! Reading what is to be sent: no locks, no writes, a few rows of each lane that has room.
+//!
+//! A lane is the queue of one endpoint. Fresh rows are read by primary key from a lower bound, retries by the partial
+//! index on `due_at`; both stop at the lane's room, so a lane with a million rows waiting costs as much as one with ten.
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use super::{Cause, Row};
+use crate::types::{EndpointId, EventId, Shard, Timestamp};
+
+/// What one lane has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneRoom {
+    pub endpoint_id: EndpointId,
+    /// Fresh rows are read above this.
+    pub after: Uuid,
+    /// Fresh rows to read; 0 reads none.
+    pub fresh: u32,
+    /// Due rows to read, earliest first; with them comes the first that is not due yet, which tells when to look again.
+    pub timed: u32,
+}
+
+/// Rows of the lanes: fresh ones, those due at `now`, and of those that are not the next one.
+pub async fn read(db: impl PgExecutor<'_>, lanes: &[LaneRoom], now: Timestamp) -> sqlx::Result<Vec<Row>> {
+    let shards: Vec<i32> = lanes.iter().map(|lane| lane.endpoint_id.shard().column()).collect();
+    let endpoints: Vec<Uuid> = lanes.iter().map(|lane| lane.endpoint_id.uuid()).collect();
+    let after: Vec<Uuid> = lanes.iter().map(|lane| lane.after).collect();
+    let fresh: Vec<i64> = lanes.iter().map(|lane| i64::from(lane.fresh)).collect();
+    let timed: Vec<i64> = lanes.iter().map(|lane| i64::from(lane.timed)).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT r.endpoint_id AS "endpoint_id!", r.event_id AS "event_id!", r.due_at AS "due_at: Timestamp",
+            r.seq AS "seq!", r.step AS "step!", r.format_version AS "format_version!", r.cause AS "cause!"
+        FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[])
+            AS lane(shard, endpoint_id, after, fresh, timed)
+        CROSS JOIN LATERAL (
+            (SELECT q.endpoint_id, q.event_id, q.due_at, q.seq, q.step, q.format_version, q.cause FROM queue q
+             WHERE q.shard = lane.shard AND q.endpoint_id = lane.endpoint_id AND q.event_id > lane.after AND q.due_at IS NULL
+             ORDER BY q.event_id LIMIT lane.fresh)
+            UNION ALL
+            (SELECT q.endpoint_id, q.event_id, q.due_at, q.seq, q.step, q.format_version, q.cause FROM queue q
+             WHERE q.shard = lane.shard AND q.endpoint_id = lane.endpoint_id AND q.due_at <= $6
+             ORDER BY q.due_at LIMIT lane.timed)
+            UNION ALL
+            (SELECT q.endpoint_id, q.event_id, q.due_at, q.seq, q.step, q.format_version, q.cause FROM queue q
+             WHERE q.shard = lane.shard AND q.endpoint_id = lane.endpoint_id AND q.due_at > $6
+             ORDER BY q.due_at LIMIT least(lane.timed, 1))
+        ) r
+        "#,
+        &shards,
+        &endpoints,
+        &after,
+        &fresh,
+        &timed,
+        now.datetime()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Row {
+            endpoint_id: row.endpoint_id.into(),
+            event_id: row.event_id.into(),
+            due_at: row.due_at,
+            seq: row.seq,
+            step: row.step,
+            format_version: row.format_version,
+            cause: Cause::from_column(row.cause),
+        })
+        .collect())
+}
+
+/// Every lane that has rows, found by skipping from one to the next: the cost is that of the lanes, not of their rows.
+pub async fn waiting_lanes(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<EndpointId>> {
+    let rows = sqlx::query_scalar!(
+        r#"
+        WITH RECURSIVE lane(shard, endpoint_id) AS (
+            (SELECT q.shard, q.endpoint_id FROM queue q
+             WHERE (q.shard, q.endpoint_id) > (-1, '00000000-0000-0000-0000-000000000000'::uuid)
+             ORDER BY q.shard, q.endpoint_id LIMIT 1)
+            UNION ALL
+            SELECT n.shard, n.endpoint_id FROM lane l CROSS JOIN LATERAL (
+                SELECT q.shard, q.endpoint_id FROM queue q
+                WHERE (q.shard, q.endpoint_id) > (l.shard, l.endpoint_id)
+                ORDER BY q.shard, q.endpoint_id LIMIT 1) n
+        )
+        SELECT lane.endpoint_id AS "endpoint_id!: EndpointId" FROM lane
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows)
+}
+
+/// What of an event goes into its requests.
+#[derive(Clone, Debug)]
+pub struct EventBody {
+    pub event_type: String,
+    pub occurred_at: Timestamp,
+    pub channel: Option<String>,
+    pub api_version: Option<String>,
+    pub live_mode: bool,
+    pub data: bytes::Bytes,
+}
+
+/// The bodies of these events; what has been expunged or has expired is missing.
+pub async fn bodies(
+    db: impl PgExecutor<'_>,
+    events: &[(Shard, EventId)],
+) -> sqlx::Result<Vec<(EventId, EventBody)>> {
+    let shards: Vec<i32> = events.iter().map(|(shard, _)| shard.column()).collect();
+    let ids: Vec<Uuid> = events.iter().map(|(_, id)| id.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT e.id, e.event_type, e.occurred_at AS "occurred_at: Timestamp", e.channel, e.api_version, e.live_mode, e.data
+        FROM unnest($1::int[], $2::uuid[]) AS wanted(shard, id)
+        JOIN events e ON e.shard = wanted.shard AND e.id = wanted.id
+        "#,
+        &shards,
+        &ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let body = EventBody {
+                event_type: row.event_type,
+                occurred_at: row.occurred_at,
+                channel: row.channel,
+                api_version: row.api_version,
+                live_mode: row.live_mode,
+                data: row.data.into(),
+            };
+            (EventId::from_uuid(row.id), body)
+        })
+        .collect())
+}
