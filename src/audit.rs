@@ -1,0 +1,95 @@
+//! The audit log: who did what, written in the transaction of what was done. Names of fields, never their values.
+
+use axum::{Router, extract::State, routing::get};
+use serde::Serialize;
+use sqlx::PgExecutor;
+
+use crate::{
+    auth::{Actor, Context, Tenant, scope},
+    types::{AuditId, Clock, KeyId, TenantId, Timestamp},
+    web::{
+        ApiError, Json, Query,
+        page::{Keyset, Page, PageQuery, Scope},
+    },
+};
+
+/// What was done, to what.
+pub struct Act<'a> {
+    /// `endpoint.pause`, …
+    pub action: &'static str,
+    /// The id of what it was done to.
+    pub resource: &'a str,
+    pub fields: &'a [&'a str],
+}
+
+pub async fn record(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    clock: &Clock,
+    actor: &Actor,
+    act: Act<'_>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO audit_log (tenant_id, id, at, key_id, action, resource, request_id, fields)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        tenant.uuid(),
+        clock.mint::<AuditId>().uuid(),
+        clock.now().datetime(),
+        actor.key_id.map(KeyId::uuid),
+        act.action,
+        act.resource,
+        actor.request_id,
+        act.fields as _
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Entry {
+    id: AuditId,
+    at: Timestamp,
+    /// `null`: the operator.
+    key_id: Option<KeyId>,
+    action: String,
+    resource: String,
+    request_id: Option<String>,
+    fields: Vec<String>,
+}
+
+async fn entries(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"
+        SELECT p.id AS "id!: AuditId", p.at AS "at!: Timestamp", p.key_id AS "key_id: KeyId", p.action AS "action!",
+            p.resource AS "resource!", p.request_id, p.fields AS "fields!"
+        FROM (
+            (SELECT * FROM audit_log WHERE NOT $2 AND tenant_id = $1 AND id < $3 ORDER BY id DESC LIMIT $4)
+            UNION ALL
+            (SELECT * FROM audit_log WHERE $2 AND tenant_id = $1 AND id > $3 ORDER BY id LIMIT $4)
+        ) p ORDER BY p.id DESC
+        "#,
+        tenant.uuid(),
+        page.backwards,
+        page.edge,
+        page.fetch()
+    )
+    .fetch_all(db)
+    .await
+}
+
+async fn list(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Entry>>, ApiError> {
+    let scope = Scope::new(&["audit", &tenant.id.to_string()]);
+    let keyset = scope.keyset(&query)?;
+    let rows = entries(&context.pool, tenant.id, keyset).await?;
+    Ok(Json(scope.page(&query, keyset, rows, |entry| entry.id.uuid())))
+}
+
+pub fn router(context: Context) -> Router {
+    Router::new().route("/v1/audit", get(list)).with_state(context)
+}

@@ -1,0 +1,121 @@
+//! Attempts as they were sent: rebuilt from what they were sent with, since an attempt stores only version numbers.
+
+use std::collections::BTreeMap;
+
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{
+    model::{AttemptRequest, AttemptView, Request, ResponseView, TimingsView},
+    queries::AttemptRow,
+};
+use crate::{
+    auth::Context,
+    egress::USER_AGENT,
+    endpoints::target::{History, format_of},
+    queue::refill::{self, EventBody},
+    types::{EventId, Timestamp},
+    web::ApiError,
+};
+
+/// Where the requests of a delivery are rebuilt from; empty where the event's data are gone.
+pub struct Rebuild<'a> {
+    pub history: &'a History,
+    pub event_id: EventId,
+    pub event: Option<EventBody>,
+}
+
+impl Rebuild<'_> {
+    pub async fn event(context: &Context, event: EventId) -> Result<Option<EventBody>, ApiError> {
+        let mut bodies = refill::bodies(&context.pool, &[(event.shard(), event)]).await?;
+        Ok(bodies.pop().map(|(_, body)| body))
+    }
+
+    fn sent(
+        &self,
+        endpoint_version: i32,
+        format_version: i32,
+        number: i32,
+        at: Timestamp,
+    ) -> Option<(String, HeaderMap, Bytes)> {
+        let format = format_of(format_version)?;
+        let body = self.history.body(format, self.event_id, self.event.as_ref()?);
+        let (url, mut headers) =
+            self.history.as_sent(endpoint_version, format, self.event_id, number, at, &body)?;
+        headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        Some((url, headers, body))
+    }
+
+    /// The request of the latest attempt, or the one that would go out at `now`.
+    pub fn request(
+        &self,
+        latest: Option<&AttemptRow>,
+        format_version: i32,
+        now: Timestamp,
+    ) -> Option<Request> {
+        let (url, headers, body) = match latest {
+            Some(row) => self.sent(row.endpoint_version, row.format_version, row.number, row.at)?,
+            None => self.sent(i32::MAX, format_version, 1, now)?,
+        };
+        Some(Request { url, headers: readable(&headers), body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    pub fn attempt(&self, row: AttemptRow) -> AttemptView {
+        let sent = self.sent(row.endpoint_version, row.format_version, row.number, row.at);
+        let request = sent.map(|(url, headers, body)| AttemptRequest {
+            url,
+            headers: readable(&headers),
+            body_sha256: hex(&Sha256::digest(&body)),
+        });
+        let response = row.response_status.map(|status| ResponseView {
+            status,
+            headers: lines(row.response_headers.as_deref().unwrap_or_default()),
+            body: String::from_utf8_lossy(row.response_body.as_deref().unwrap_or_default()).into_owned(),
+            truncated: row.truncated,
+        });
+        AttemptView {
+            id: row.id,
+            number: row.number,
+            at: row.at,
+            trigger: row.cause.as_str(),
+            outcome: if row.succeeded { "succeeded" } else { "failed" },
+            error: row.error,
+            diagnosis: row.error_detail,
+            request,
+            response,
+            duration_ms: row.duration_ms,
+            timings_ms: TimingsView {
+                dns: row.dns_ms,
+                connect: row.connect_ms,
+                tls: row.tls_ms,
+                first_byte: row.first_byte_ms,
+            },
+            remote_addr: row.remote_addr,
+        }
+    }
+}
+
+fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// `name: value` lines; a name that comes again is joined by commas, as HTTP reads it.
+fn lines(text: &[u8]) -> BTreeMap<String, String> {
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in String::from_utf8_lossy(text).lines().filter_map(|line| line.split_once(": ")) {
+        headers
+            .entry(name.to_owned())
+            .and_modify(|known| {
+                known.push_str(", ");
+                known.push_str(value);
+            })
+            .or_insert_with(|| value.to_owned());
+    }
+    headers
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

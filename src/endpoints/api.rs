@@ -1,0 +1,393 @@
+//! Routes of the endpoints.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    change::{Change, etag},
+    draft::{CreateBody, UpdateBody, secret_fits},
+    model::{Endpoint, Status},
+    queries::{self, ENDPOINTS_MAX, Filter, Stored},
+    secrets::{self, GRACE_PERIOD_MAX},
+    subscriptions,
+};
+use crate::{
+    audit,
+    auth::{Context, Tenant, scope},
+    formats::presets,
+    locations::{self, LocationRef},
+    queue::control,
+    signing::MAX_LIVE_SECRETS,
+    types::{Clock, EndpointId, LocationId, Shard, TenantId, secret::SigningSecret},
+    web::{
+        ApiError, FieldError, Json, Path, Query,
+        fields::Fields,
+        json::OptionalJson,
+        page::{Page, PageQuery, Scope},
+    },
+};
+
+/// What a stored endpoint looks like from outside.
+fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpoint, ApiError> {
+    let headers = secrets::open_headers(&context.vault, tenant, stored.id, stored.headers_sealed.as_deref())
+        .map_err(ApiError::internal)?;
+    let (status, status_reason) = match (stored.paused_at, stored.disabled_at, stored.failing_since) {
+        (Some(_), _, _) => (Status::Paused, Some("paused by hand".to_owned())),
+        (None, Some(_), _) => (Status::Disabled, stored.disabled_reason),
+        (None, None, Some(_)) => {
+            (Status::Failing, Some("a delivery ran out of retries, and none has succeeded since".to_owned()))
+        }
+        (None, None, None) => (Status::Active, None),
+    };
+    Ok(Endpoint {
+        id: stored.id,
+        location_id: stored.location_id,
+        name: stored.name,
+        url: stored.url,
+        event_types: stored.event_types,
+        rate_limit_per_s: stored.rate_limit_per_s,
+        max_in_flight: stored.max_in_flight,
+        format: stored.format,
+        headers,
+        timeout_ms: stored.timeout_ms,
+        retry_schedule_s: stored.retry_schedule_s,
+        metadata: stored.metadata,
+        status,
+        status_reason,
+        failing_since: stored.failing_since,
+        last_success_at: stored.last_success_at,
+        last_failure_at: stored.last_failure_at,
+        last_error: stored.last_error,
+        pending_count: stored.pending_count,
+        throttled_until: None,
+        created_at: stored.created_at,
+        updated_at: stored.updated_at,
+        secret: None,
+        version: stored.version,
+    })
+}
+
+type Tagged<T> = ([(HeaderName, String); 1], T);
+
+fn tagged(endpoint: Endpoint) -> Tagged<Json<Endpoint>> {
+    ([(header::ETAG, etag(endpoint.version))], Json(endpoint))
+}
+
+async fn found(context: &Context, tenant: TenantId, id: EndpointId) -> Result<Endpoint, ApiError> {
+    let stored = queries::find(&context.pool, tenant, id).await?.ok_or(ApiError::NotFound)?;
+    view(context, tenant, stored)
+}
+
+type Created = (StatusCode, Tagged<Json<Endpoint>>);
+
+async fn make(
+    context: &Context,
+    tenant: &Tenant<scope::Write>,
+    location: LocationId,
+    body: CreateBody,
+) -> Result<Created, ApiError> {
+    let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let (checked, secret) = body.check(&context.policy, &settings)?;
+    let now = context.clock.now();
+    let id: EndpointId = mint(&context.clock, location.shard());
+    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
+
+    let mut transaction = context.pool.begin().await?;
+    let (_, total) = queries::counts(&mut *transaction, tenant.id).await?;
+    if total >= ENDPOINTS_MAX {
+        return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
+    }
+    queries::insert(&mut transaction, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
+    queries::set_patterns(&mut transaction, tenant.id, id, &checked.patterns, now).await?;
+    secrets::make_current(
+        &mut transaction,
+        &context.vault,
+        &context.clock,
+        tenant.id,
+        id,
+        &secret,
+        Duration::ZERO,
+    )
+    .await?;
+    control::reroute(&mut *transaction, location).await?;
+    let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
+    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
+    transaction.commit().await?;
+
+    let mut endpoint = found(context, tenant.id, id).await?;
+    endpoint.secret = Some(secret.reveal().to_owned());
+    Ok((StatusCode::CREATED, tagged(endpoint)))
+}
+
+fn mint(clock: &Clock, shard: Shard) -> EndpointId {
+    clock.mint_in(shard)
+}
+
+async fn create(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Json(mut body): Json<CreateBody>,
+) -> Result<Created, ApiError> {
+    let wanted = body.location_id.take().unwrap_or_else(LocationRef::default_location);
+    let location = locations::queries::find(&context.pool, tenant.id, &wanted)
+        .await?
+        .ok_or_else(|| ApiError::invalid("/location_id", "is not a location of this tenant"))?;
+    make(&context, &tenant, location.id, body).await
+}
+
+async fn create_in(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(location): Path<LocationRef>,
+    Json(body): Json<CreateBody>,
+) -> Result<Created, ApiError> {
+    let location =
+        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    if body.location_id.is_some() {
+        return Err(ApiError::Invalid(vec![FieldError::new("/location_id", "is in the path already")]));
+    }
+    make(&context, &tenant, location.id, body).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<u16>,
+    cursor: Option<String>,
+    q: Option<String>,
+    status: Option<String>,
+    event_type: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EndpointList {
+    #[serde(flatten)]
+    page: Page<Endpoint>,
+    /// Active or failing, of the whole tenant, whatever the filter.
+    active_count: i64,
+    total_count: i64,
+}
+
+async fn list_of(
+    context: &Context,
+    tenant: TenantId,
+    location: Option<LocationId>,
+    query: ListQuery,
+) -> Result<Json<EndpointList>, ApiError> {
+    let status =
+        match &query.status {
+            None => None,
+            Some(word) => {
+                Some(Status::ALL.iter().find(|(known, _)| known == word).map(|(known, _)| *known).ok_or(
+                    ApiError::Malformed("status must be active, failing, paused or disabled.".into()),
+                )?)
+            }
+        };
+    let refuse_nul = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('\0'));
+    if refuse_nul(&query.q) || refuse_nul(&query.event_type) {
+        return Err(ApiError::Malformed("A query parameter contains the character U+0000.".into()));
+    }
+    let scope = Scope::new(&[
+        "endpoints",
+        &tenant.to_string(),
+        &location.map(|id| id.to_string()).unwrap_or_default(),
+        query.q.as_deref().unwrap_or_default(),
+        status.unwrap_or_default(),
+        query.event_type.as_deref().unwrap_or_default(),
+    ]);
+    let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
+    let keyset = scope.keyset(&page_query)?;
+    let filter = Filter { location, text: query.q, status, event_type: query.event_type };
+    let rows = queries::page(&context.pool, tenant, &filter, keyset).await?;
+    let (active_count, total_count) = queries::counts(&context.pool, tenant).await?;
+    let views =
+        rows.into_iter().map(|stored| view(context, tenant, stored)).collect::<Result<Vec<_>, _>>()?;
+    let page = scope.page(&page_query, keyset, views, |endpoint| endpoint.id.uuid());
+    Ok(Json(EndpointList { page, active_count, total_count }))
+}
+
+async fn list(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<EndpointList>, ApiError> {
+    list_of(&context, tenant.id, None, query).await
+}
+
+async fn list_in(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Path(location): Path<LocationRef>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<EndpointList>, ApiError> {
+    let location =
+        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    list_of(&context, tenant.id, Some(location.id), query).await
+}
+
+async fn read(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Path(id): Path<EndpointId>,
+) -> Result<Tagged<Json<Endpoint>>, ApiError> {
+    found(&context, tenant.id, id).await.map(tagged)
+}
+
+async fn update(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(id): Path<EndpointId>,
+    headers: HeaderMap,
+    Json(body): Json<UpdateBody>,
+) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
+    let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())
+        .map_err(ApiError::internal)?;
+    let secret = current_secret(&context, change.db(), tenant.id, id).await?;
+    let (checked, fields) = body.check(&stored, custom, &secret, &context.policy, &settings)?;
+    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
+    let now = context.clock.now();
+    queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
+    queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
+    let status = change.commit(&tenant.actor, "endpoint.update", &fields).await?;
+    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+}
+
+async fn current_secret(
+    context: &Context,
+    db: impl sqlx::PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> Result<SigningSecret, ApiError> {
+    let all = secrets::all(db, tenant, id).await?;
+    let current = all.into_iter().find(|secret| secret.expires_at.is_none()).ok_or(ApiError::NotFound)?;
+    secrets::open(&context.vault, tenant, id, current.id, &current.sealed).map_err(ApiError::internal)
+}
+
+/// Answers when nothing is sent any more; the history is purged behind.
+async fn remove(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(id): Path<EndpointId>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    queries::tombstone(change.db(), tenant.id, id, context.clock.now()).await?;
+    let status = change.commit(&tenant.actor, "endpoint.delete", &[]).await?;
+    Ok(if status == StatusCode::OK { StatusCode::NO_CONTENT } else { status })
+}
+
+async fn pause(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(id): Path<EndpointId>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
+    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    queries::pause(change.db(), tenant.id, id, context.clock.now()).await?;
+    let status = change.commit(&tenant.actor, "endpoint.pause", &[]).await?;
+    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+}
+
+async fn resume(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(id): Path<EndpointId>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
+    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    queries::resume(change.db(), tenant.id, id, context.clock.now()).await?;
+    let status = change.commit(&tenant.actor, "endpoint.resume", &[]).await?;
+    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+}
+
+#[derive(Serialize)]
+struct SecretView {
+    secret: String,
+}
+
+/// Shows the current signing secret; the audit log says to whom.
+async fn reveal(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Secrets>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<SecretView>, ApiError> {
+    queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let secret = current_secret(&context, &context.pool, tenant.id, id).await?;
+    let act = audit::Act { action: "endpoint.secret.reveal", resource: &id.to_string(), fields: &[] };
+    audit::record(&context.pool, tenant.id, &context.clock, &tenant.actor, act).await?;
+    Ok(Json(SecretView { secret: secret.reveal().to_owned() }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateBody {
+    grace_period_s: Option<u64>,
+    secret: Option<String>,
+}
+
+async fn rotate(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Secrets>,
+    Path(id): Path<EndpointId>,
+    headers: HeaderMap,
+    OptionalJson(body): OptionalJson<RotateBody>,
+) -> Result<(StatusCode, Json<SecretView>), ApiError> {
+    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let format = presets::format_by_name(&stored.format)
+        .ok_or_else(|| ApiError::internal("an endpoint without format"))?;
+    let mut fields = Fields::default();
+    let most_s = GRACE_PERIOD_MAX.as_secs();
+    let grace_s = body.grace_period_s.unwrap_or(u64::from(format.default_rotation_grace_s()));
+    if grace_s > most_s {
+        fields.wrong("/grace_period_s", format!("must be 0 to {most_s}"));
+    }
+    let secret = match body.secret {
+        None => Some(SigningSecret::generate()),
+        Some(text) => {
+            let parsed = SigningSecret::parse(&text).map_err(|error| error.to_string());
+            fields.take("/secret", parsed.and_then(|secret| secret_fits(format, &secret).map(|()| secret)))
+        }
+    };
+    let secret = fields.done(|| secret)?;
+    let now = context.clock.now();
+    let live = secrets::all(change.db(), tenant.id, id).await?;
+    if live.iter().filter(|one| one.expires_at.is_none_or(|at| at > now)).count() >= MAX_LIVE_SECRETS
+        && grace_s > 0
+    {
+        return Err(ApiError::Conflict(
+            format!("{MAX_LIVE_SECRETS} secrets are live already: rotate with grace_period_s 0, or wait for one to end.").into(),
+        ));
+    }
+    let grace = Duration::from_secs(grace_s);
+    secrets::make_current(change.db(), &context.vault, &context.clock, tenant.id, id, &secret, grace).await?;
+    queries::touch(change.db(), tenant.id, id, now).await?;
+    let status = change.commit(&tenant.actor, "endpoint.secret.rotate", &[]).await?;
+    Ok((status, Json(SecretView { secret: secret.reveal().to_owned() })))
+}
+
+pub fn router(context: Context) -> Router {
+    Router::new()
+        .route("/v1/endpoints", post(create).get(list))
+        .route("/v1/locations/{location_id}/endpoints", post(create_in).get(list_in))
+        .route("/v1/endpoints/{endpoint_id}", get(read).patch(update).delete(remove))
+        .route("/v1/endpoints/{endpoint_id}/pause", post(pause))
+        .route("/v1/endpoints/{endpoint_id}/resume", post(resume))
+        .route(
+            "/v1/endpoints/{endpoint_id}/subscriptions",
+            get(subscriptions::read).put(subscriptions::replace),
+        )
+        .route("/v1/endpoints/{endpoint_id}/secret", get(reveal))
+        .route("/v1/endpoints/{endpoint_id}/secret/rotate", post(rotate))
+        .with_state(context)
+}

@@ -1,0 +1,320 @@
+//! From what a caller says about an endpoint to what may be stored: create and update go through the same check.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::queries::{Stored, TenantSettings};
+use crate::{
+    egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
+    formats::{Format, check_retry_schedule_s, check_timeout_ms, presets},
+    locations::LocationRef,
+    types::{
+        event_type::{EventType, Pattern},
+        secret::SigningSecret,
+        text::Name,
+    },
+    web::{ApiError, Patch, fields::Fields, json::escape},
+};
+
+pub const MAX_IN_FLIGHT_DEFAULT: u32 = 8;
+const MAX_IN_FLIGHT_MAX: u32 = 256;
+const RATE_LIMIT_MAX_PER_S: u32 = 10_000;
+/// Patterns of one endpoint.
+const EVENT_TYPES_MAX: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    pub location_id: Option<LocationRef>,
+    name: String,
+    url: String,
+    event_types: Vec<String>,
+    rate_limit_per_s: Option<u32>,
+    max_in_flight: Option<u32>,
+    format: Option<String>,
+    headers: Option<BTreeMap<String, String>>,
+    timeout_ms: Option<u32>,
+    retry_schedule_s: Option<Vec<u32>>,
+    metadata: Option<Map<String, Value>>,
+    secret: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    #[serde(default)]
+    name: Patch<String>,
+    #[serde(default)]
+    url: Patch<String>,
+    #[serde(default)]
+    event_types: Patch<Vec<String>>,
+    #[serde(default)]
+    rate_limit_per_s: Patch<u32>,
+    #[serde(default)]
+    max_in_flight: Patch<u32>,
+    #[serde(default)]
+    format: Patch<String>,
+    #[serde(default)]
+    headers: Patch<BTreeMap<String, Option<String>>>,
+    #[serde(default)]
+    timeout_ms: Patch<u32>,
+    #[serde(default)]
+    retry_schedule_s: Patch<Vec<u32>>,
+    #[serde(default)]
+    metadata: Patch<Map<String, Value>>,
+}
+
+/// Everything that can be set, unchecked.
+pub struct Draft {
+    name: String,
+    url: String,
+    event_types: Vec<String>,
+    rate_limit_per_s: Option<u32>,
+    max_in_flight: u32,
+    format: String,
+    headers: BTreeMap<String, String>,
+    timeout_ms: Option<u32>,
+    retry_schedule_s: Option<Vec<u32>>,
+    metadata: Value,
+}
+
+/// Everything that can be set, fit to be stored.
+pub struct Checked {
+    pub name: Name,
+    pub url: EndpointUrl,
+    pub patterns: Vec<Pattern>,
+    pub rate_limit_per_s: Option<u32>,
+    pub max_in_flight: u32,
+    pub format: &'static Format,
+    pub headers: BTreeMap<String, String>,
+    pub timeout_ms: Option<u32>,
+    pub retry_schedule_s: Option<Vec<u32>>,
+    pub metadata: Value,
+}
+
+impl CreateBody {
+    /// The checked endpoint, and its secret: the one brought along, or a new one.
+    pub fn check(
+        self,
+        policy: &Policy,
+        tenant: &TenantSettings,
+    ) -> Result<(Checked, SigningSecret), ApiError> {
+        let mut fields = Fields::default();
+        let metadata = fields.metadata("/metadata", self.metadata.unwrap_or_default());
+        let secret = match self.secret {
+            None => Some(SigningSecret::generate()),
+            Some(text) => {
+                fields.take("/secret", SigningSecret::parse(&text).map_err(|error| error.to_string()))
+            }
+        };
+        let draft = Draft {
+            name: self.name,
+            url: self.url,
+            event_types: self.event_types,
+            rate_limit_per_s: self.rate_limit_per_s,
+            max_in_flight: self.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
+            format: self.format.unwrap_or_else(|| tenant.preset.format.name.clone()),
+            headers: self.headers.unwrap_or_default(),
+            timeout_ms: self.timeout_ms,
+            retry_schedule_s: self.retry_schedule_s,
+            metadata: metadata.unwrap_or_default(),
+        };
+        let checked = draft.check(&mut fields, policy, tenant);
+        if let (Some(checked), Some(secret)) = (&checked, &secret) {
+            fits(&mut fields, "/secret", checked.format, secret);
+        }
+        fields.done(|| Some((checked?, secret?)))
+    }
+}
+
+/// Notes where a format needs a secret of ours and this is none.
+fn fits(fields: &mut Fields, pointer: &str, format: &Format, secret: &SigningSecret) {
+    if let Err(detail) = secret_fits(format, secret) {
+        fields.wrong(pointer, detail);
+    }
+}
+
+/// Formats that sign with the secret's base64 part need one that has it.
+pub fn secret_fits(format: &Format, secret: &SigningSecret) -> Result<(), String> {
+    if format.uses_base64_key() && secret.base64_key().is_none() {
+        return Err(format!(
+            "must be whsec_ and base64 of 24 to 64 bytes for the format {}, which signs with those bytes",
+            format.name
+        ));
+    }
+    Ok(())
+}
+
+impl UpdateBody {
+    /// The checked endpoint after the patch, and the names of the fields that it sets.
+    pub fn check(
+        self,
+        stored: &Stored,
+        headers: BTreeMap<String, String>,
+        secret: &SigningSecret,
+        policy: &Policy,
+        tenant: &TenantSettings,
+    ) -> Result<(Checked, Vec<&'static str>), ApiError> {
+        let mut fields = Fields::default();
+        let mut draft = Draft {
+            name: stored.name.clone(),
+            url: stored.url.clone(),
+            event_types: stored.event_types.clone(),
+            rate_limit_per_s: unsigned(stored.rate_limit_per_s),
+            max_in_flight: unsigned(Some(stored.max_in_flight)).unwrap_or(MAX_IN_FLIGHT_DEFAULT),
+            format: stored.format.clone(),
+            headers,
+            timeout_ms: unsigned(stored.timeout_ms),
+            retry_schedule_s: stored
+                .retry_schedule_s
+                .as_ref()
+                .map(|steps| steps.iter().filter_map(|step| unsigned(Some(*step))).collect()),
+            metadata: stored.metadata.clone(),
+        };
+        if let Some(name) = fields.required("name", self.name, Ok) {
+            draft.name = name;
+        }
+        if let Some(url) = fields.required("url", self.url, Ok) {
+            draft.url = url;
+        }
+        if let Some(event_types) = fields.required("event_types", self.event_types, Ok) {
+            draft.event_types = event_types;
+        }
+        if let Some(rate) = fields.optional("rate_limit_per_s", self.rate_limit_per_s, Ok) {
+            draft.rate_limit_per_s = rate;
+        }
+        if let Some(most) = fields.optional("max_in_flight", self.max_in_flight, Ok) {
+            draft.max_in_flight = most.unwrap_or(MAX_IN_FLIGHT_DEFAULT);
+        }
+        if let Some(format) = fields.optional("format", self.format, Ok) {
+            draft.format = format.unwrap_or_else(|| tenant.preset.format.name.clone());
+        }
+        match fields.optional("headers", self.headers, Ok) {
+            None => {}
+            Some(None) => draft.headers.clear(),
+            Some(Some(patch)) => merge_headers(&mut draft.headers, patch),
+        }
+        if let Some(timeout) = fields.optional("timeout_ms", self.timeout_ms, Ok) {
+            draft.timeout_ms = timeout;
+        }
+        if let Some(schedule) = fields.optional("retry_schedule_s", self.retry_schedule_s, Ok) {
+            draft.retry_schedule_s = schedule;
+        }
+        fields.patch_metadata(self.metadata, &mut draft.metadata);
+        let checked = draft.check(&mut fields, policy, tenant);
+        if let Some(checked) = &checked {
+            fits(&mut fields, "/format", checked.format, secret);
+        }
+        let set = fields.finish()?;
+        checked
+            .map(|checked| (checked, set))
+            .ok_or_else(|| ApiError::internal("an unchecked endpoint without errors"))
+    }
+}
+
+/// Header names are the same whatever their case.
+fn merge_headers(headers: &mut BTreeMap<String, String>, patch: BTreeMap<String, Option<String>>) {
+    for (name, value) in patch {
+        headers.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn unsigned(column: Option<i32>) -> Option<u32> {
+    column.and_then(|value| u32::try_from(value).ok())
+}
+
+impl Draft {
+    fn check(self, fields: &mut Fields, policy: &Policy, tenant: &TenantSettings) -> Option<Checked> {
+        let name = fields.take("/name", Name::parse(self.name));
+        let format = fields.take(
+            "/format",
+            presets::format_by_name(&self.format).ok_or_else(|| "is not a wire format".to_owned()),
+        );
+        let rule = SchemeRule { format_allows_http: format.is_some_and(|format| format.allow_http) };
+        let url =
+            fields.take("/url", policy.parse_url(&self.url, rule).map_err(|refusal| refusal.to_string()));
+        let patterns = check_patterns(fields, "/event_types", &self.event_types, tenant);
+        let rate = fields.take("/rate_limit_per_s", within(self.rate_limit_per_s, RATE_LIMIT_MAX_PER_S));
+        let most = fields.take("/max_in_flight", within(Some(self.max_in_flight), MAX_IN_FLIGHT_MAX));
+        if let Some(timeout_ms) = self.timeout_ms {
+            fields.take(
+                "/timeout_ms",
+                check_timeout_ms(timeout_ms).map_err(|_| "must be 1000 to 30000".to_owned()),
+            );
+        }
+        if let Some(schedule) = &self.retry_schedule_s {
+            let told = "must have at most 15 steps of 1 s or more, 7 days together".to_owned();
+            fields.take("/retry_schedule_s", check_retry_schedule_s(schedule).map_err(|_| told));
+        }
+        let signature_headers: Vec<&str> =
+            format.iter().flat_map(|format| &format.signatures).map(|spec| spec.header().as_str()).collect();
+        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        if let Err(refusals) = CustomHeaders::parse(pairs, &signature_headers) {
+            for refusal in refusals {
+                let place = refusal.name.map(|name| format!("/{}", escape(&name))).unwrap_or_default();
+                fields.wrong(format!("/headers{place}"), refusal.detail);
+            }
+        }
+        Some(Checked {
+            name: name?,
+            url: url?,
+            patterns: patterns?,
+            rate_limit_per_s: rate?,
+            max_in_flight: most??,
+            format: format?,
+            headers: self.headers,
+            timeout_ms: self.timeout_ms,
+            retry_schedule_s: self.retry_schedule_s,
+            metadata: self.metadata,
+        })
+    }
+}
+
+fn within(value: Option<u32>, most: u32) -> Result<Option<u32>, String> {
+    if value.is_none_or(|value| (1..=most).contains(&value)) {
+        Ok(value)
+    } else {
+        Err(format!("must be 1 to {most}"))
+    }
+}
+
+/// A set of subscriptions: at least one, none twice, each of something that the tenant can get.
+pub fn check_patterns(
+    fields: &mut Fields,
+    pointer: &str,
+    texts: &[String],
+    tenant: &TenantSettings,
+) -> Option<Vec<Pattern>> {
+    if texts.is_empty() {
+        fields.wrong(pointer, "must name at least one event type");
+        return None;
+    }
+    if texts.len() > EVENT_TYPES_MAX {
+        fields.wrong(pointer, format!("must name at most {EVENT_TYPES_MAX} event types"));
+        return None;
+    }
+    let mut patterns: Vec<Pattern> = Vec::with_capacity(texts.len());
+    for (at, text) in texts.iter().enumerate() {
+        let pattern = Pattern::parse(text.as_str()).map_err(|error| error.to_string()).and_then(|pattern| {
+            if patterns.contains(&pattern) {
+                Err("is given twice".to_owned())
+            } else if !tenant.allow_unknown_event_types && !is_known(&pattern, tenant) {
+                Err("is not an event type of this tenant".to_owned())
+            } else {
+                Ok(pattern)
+            }
+        });
+        patterns.extend(fields.take(format!("{pointer}/{at}"), pattern));
+    }
+    (patterns.len() == texts.len()).then_some(patterns)
+}
+
+fn is_known(pattern: &Pattern, tenant: &TenantSettings) -> bool {
+    let known = |name: &EventType| pattern.matches(name);
+    tenant.preset.event_types.iter().any(|event_type| known(&event_type.name))
+}

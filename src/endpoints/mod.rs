@@ -1,0 +1,17 @@
+//! Endpoints: where deliveries go, how, and signed with what.
+//!
+//! Every change counts the endpoint's version up, has publishes to its location routed anew, and is obeyed by the owner of
+//! its shard before the API answers (202 where that takes too long).
+
+mod api;
+mod change;
+mod draft;
+mod model;
+pub mod queries;
+mod secrets;
+mod subscriptions;
+pub mod target;
+
+pub use api::router;
+pub use model::Endpoint;
+pub use target::Target;

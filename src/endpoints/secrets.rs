@@ -1,0 +1,122 @@
+//! Signing secrets and custom headers: sealed before they are stored, opened where they are used.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use crate::{
+    seal::{Purpose, SealError, Vault},
+    types::{Clock, EndpointId, TenantId, Timestamp, secret::SigningSecret},
+    web::ApiError,
+};
+
+/// Longest grace period of a rotated secret.
+pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+fn secret_purpose(tenant: TenantId, endpoint: EndpointId, secret: Uuid) -> Purpose {
+    Purpose { what: "signing secret", tenant: tenant.uuid(), owner: endpoint.uuid(), item: secret }
+}
+
+fn headers_purpose(tenant: TenantId, endpoint: EndpointId) -> Purpose {
+    Purpose { what: "custom headers", tenant: tenant.uuid(), owner: endpoint.uuid(), item: Uuid::nil() }
+}
+
+/// `None` where there is nothing to seal.
+pub fn seal_headers(
+    vault: &Vault,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    headers: &BTreeMap<String, String>,
+) -> Result<Option<Vec<u8>>, ApiError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(headers).map_err(ApiError::internal)?;
+    vault.seal(&text, headers_purpose(tenant, endpoint)).map(Some).map_err(ApiError::internal)
+}
+
+pub fn open_headers(
+    vault: &Vault,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    sealed: Option<&[u8]>,
+) -> Result<BTreeMap<String, String>, SealError> {
+    let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
+    let text = vault.open(sealed, headers_purpose(tenant, endpoint))?;
+    serde_json::from_slice(&text).map_err(|_| SealError::Broken)
+}
+
+/// Opens one stored secret.
+pub fn open(
+    vault: &Vault,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    id: Uuid,
+    sealed: &[u8],
+) -> Result<SigningSecret, SealError> {
+    let text = vault.open_text(sealed, secret_purpose(tenant, endpoint, id))?;
+    SigningSecret::parse(&text).map_err(|_| SealError::Broken)
+}
+
+/// Makes `secret` the current one. The one before goes on signing for `grace`.
+pub async fn make_current(
+    db: &mut PgConnection,
+    vault: &Vault,
+    clock: &Clock,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: &SigningSecret,
+    grace: Duration,
+) -> Result<(), ApiError> {
+    let now = clock.now();
+    sqlx::query!(
+        "UPDATE endpoint_secrets SET expires_at = $3 WHERE tenant_id = $1 AND endpoint_id = $2 AND expires_at IS NULL",
+        tenant.uuid(),
+        endpoint.uuid(),
+        now.plus(grace).datetime()
+    )
+    .execute(&mut *db)
+    .await?;
+    let id: Uuid = clock.mint_in(endpoint.shard());
+    let sealed = vault
+        .seal(secret.reveal().as_bytes(), secret_purpose(tenant, endpoint, id))
+        .map_err(ApiError::internal)?;
+    sqlx::query!(
+        "INSERT INTO endpoint_secrets (tenant_id, endpoint_id, id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)",
+        tenant.uuid(),
+        endpoint.uuid(),
+        id,
+        sealed,
+        now.datetime()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A stored secret, still sealed.
+#[derive(Debug)]
+pub struct SealedSecret {
+    pub id: Uuid,
+    pub sealed: Vec<u8>,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// All secrets of an endpoint, newest first, those that signed once included.
+pub async fn all(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+) -> sqlx::Result<Vec<SealedSecret>> {
+    sqlx::query_as!(
+        SealedSecret,
+        r#"SELECT id, sealed, created_at AS "created_at: Timestamp", expires_at AS "expires_at: Timestamp"
+           FROM endpoint_secrets WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id DESC"#,
+        tenant.uuid(),
+        endpoint.uuid()
+    )
+    .fetch_all(db)
+    .await
+}

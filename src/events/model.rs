@@ -1,0 +1,248 @@
+//! What is published, and what comes of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::routing::Routing;
+use crate::{
+    locations::{Channel, LocationRef},
+    types::{EndpointId, EventId, LocationId, Timestamp, ecma_json::normalise_within, event_type::EventType},
+    web::fields::Fields,
+};
+
+/// Largest `data`, as it is sent to receivers.
+pub const DATA_MAX_BYTES: usize = 256 * 1024;
+const TAGS_MAX: usize = 16;
+const TAG_KEY_MAX_BYTES: usize = 64;
+const TAG_VALUE_MAX_BYTES: usize = 256;
+const API_VERSION_MAX_BYTES: usize = 64;
+/// Longest idempotency key.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishBody<'a> {
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    timestamp: Option<String>,
+    channel: Option<String>,
+    tags: Option<BTreeMap<String, String>>,
+    live_mode: Option<bool>,
+    api_version: Option<String>,
+    pub idempotency_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchBody<'a> {
+    #[serde(borrow)]
+    pub events: Vec<BatchedBody<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchedBody<'a> {
+    pub location_id: LocationRef,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    timestamp: Option<String>,
+    channel: Option<String>,
+    tags: Option<BTreeMap<String, String>>,
+    live_mode: Option<bool>,
+    api_version: Option<String>,
+}
+
+impl<'a> BatchedBody<'a> {
+    pub fn split(self) -> (LocationRef, PublishBody<'a>) {
+        let Self { location_id, event_type, data, timestamp, channel, tags, live_mode, api_version } = self;
+        let body = PublishBody {
+            event_type,
+            data,
+            timestamp,
+            channel,
+            tags,
+            live_mode,
+            api_version,
+            idempotency_key: None,
+        };
+        (location_id, body)
+    }
+}
+
+/// A publish that is well-formed; whether the tenant may publish it is asked next.
+pub struct Draft {
+    pub event_type: EventType,
+    pub data: String,
+    pub timestamp: Option<Timestamp>,
+    pub channel: Option<Channel>,
+    pub tags: Option<String>,
+    pub live_mode: bool,
+    pub api_version: Option<String>,
+}
+
+impl PublishBody<'_> {
+    /// Notes what is wrong below `at`, which is empty or a pointer such as `/events/3`.
+    pub fn parse(self, fields: &mut Fields, at: &str) -> Option<Draft> {
+        let event_type = fields
+            .take(format!("{at}/type"), EventType::parse(self.event_type).map_err(|error| error.to_string()));
+        let data = parse_data(fields, at, self.data);
+        let timestamp = fields.take(
+            format!("{at}/timestamp"),
+            self.timestamp
+                .map(|text| {
+                    Timestamp::parse(&text)
+                        .ok_or_else(|| "must be a time in RFC 3339, from 1970 on".to_owned())
+                })
+                .transpose(),
+        );
+        let channel =
+            fields.take(format!("{at}/channel"), self.channel.map(|text| Channel::parse(&text)).transpose());
+        let tags = fields.take(format!("{at}/tags"), self.tags.map(|tags| parse_tags(&tags)).transpose());
+        let api_version =
+            fields.take(format!("{at}/api_version"), self.api_version.map(parse_api_version).transpose());
+        Some(Draft {
+            event_type: event_type?,
+            data: data?,
+            timestamp: timestamp?,
+            channel: channel?,
+            tags: tags?,
+            live_mode: self.live_mode.unwrap_or(true),
+            api_version: api_version?,
+        })
+    }
+}
+
+fn parse_data(fields: &mut Fields, at: &str, raw: &RawValue) -> Option<String> {
+    if raw.get().len() > DATA_MAX_BYTES {
+        fields.wrong(format!("{at}/data"), format!("must have at most {DATA_MAX_BYTES} bytes"));
+        return None;
+    }
+    match normalise_within(raw.get(), DATA_MAX_BYTES) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            fields.wrong(format!("{at}/data{}", error.pointer), error.detail);
+            None
+        }
+    }
+}
+
+fn parse_tags(tags: &BTreeMap<String, String>) -> Result<String, String> {
+    if tags.len() > TAGS_MAX {
+        return Err(format!("must have at most {TAGS_MAX} entries"));
+    }
+    for (key, value) in tags {
+        if key.is_empty() || key.len() > TAG_KEY_MAX_BYTES || value.len() > TAG_VALUE_MAX_BYTES {
+            return Err(format!(
+                "must have keys of 1 to {TAG_KEY_MAX_BYTES} bytes and values of at most {TAG_VALUE_MAX_BYTES}"
+            ));
+        }
+        if key.chars().chain(value.chars()).any(char::is_control) {
+            return Err("must not contain control characters".into());
+        }
+    }
+    serde_json::to_string(tags).map_err(|error| error.to_string())
+}
+
+fn parse_api_version(text: String) -> Result<String, String> {
+    let good =
+        (1..=API_VERSION_MAX_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if good {
+        Ok(text)
+    } else {
+        Err(format!("must be 1 to {API_VERSION_MAX_BYTES} visible ASCII characters"))
+    }
+}
+
+/// A key of a caller's own, that makes a repeat safe.
+pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
+    let good = (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to {IDEMPOTENCY_KEY_MAX_BYTES} visible ASCII characters"))
+    }
+}
+
+/// What may be published to this location.
+pub enum Refusal {
+    Field(&'static str, String),
+    /// 409
+    ChannelDisconnected(Channel),
+}
+
+/// An event's channel is its type's, where the type has one.
+pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusal> {
+    if draft.event_type.is_operational() {
+        return Err(Refusal::Field("/type", "is one of Posthaste's own, which nobody can publish".into()));
+    }
+    let known = routing.preset.event_type(draft.event_type.as_str());
+    if known.is_none() && !routing.allow_unknown_event_types {
+        return Err(Refusal::Field("/type", "is not an event type of this tenant".into()));
+    }
+    let fixed =
+        known.and_then(|known| known.channel.as_deref()).and_then(|channel| Channel::parse(channel).ok());
+    let channel = match (fixed, draft.channel) {
+        (Some(fixed), Some(given)) if fixed != given => {
+            let detail = format!("must be {}, the channel of this type", fixed.as_str());
+            return Err(Refusal::Field("/channel", detail));
+        }
+        (fixed, given) => fixed.or(given),
+    };
+    if let Some(fixed) = fixed.filter(|fixed| !routing.has_channel(*fixed)) {
+        return Err(Refusal::ChannelDisconnected(fixed));
+    }
+    let is_object = draft.data.starts_with('{');
+    if !is_object && routing.matching(&draft.event_type).any(|endpoint| endpoint.requires_object) {
+        return Err(Refusal::Field(
+            "/data",
+            "must be an object, for the wire format of an endpoint that gets it".into(),
+        ));
+    }
+    Ok(channel)
+}
+
+impl Draft {
+    /// The same request has the same fingerprint, however its JSON was spaced.
+    pub fn fingerprint(&self, location: LocationId) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let parts = [
+            location.to_string(),
+            self.event_type.as_str().to_owned(),
+            self.data.clone(),
+            self.timestamp.map(|at| at.to_string()).unwrap_or_default(),
+            self.channel.map(Channel::as_str).unwrap_or_default().to_owned(),
+            self.tags.clone().unwrap_or_default(),
+            self.live_mode.to_string(),
+            self.api_version.clone().unwrap_or_default(),
+        ];
+        for part in parts {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+#[derive(Serialize)]
+pub struct Published {
+    pub id: EventId,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub timestamp: Timestamp,
+    pub deliveries: Vec<PublishedDelivery>,
+}
+
+#[derive(Serialize)]
+pub struct PublishedDelivery {
+    pub endpoint_id: EndpointId,
+    /// `pending` or `held`.
+    pub status: &'static str,
+}

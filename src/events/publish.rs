@@ -1,0 +1,296 @@
+//! Publishing: from a request to an answer that is on disk.
+
+use std::sync::Arc;
+
+use super::{
+    api::EventsState,
+    model::{
+        BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, parse_idempotency_key,
+    },
+    routing::Routing,
+};
+use crate::{
+    auth::{Publisher, extract::UNKNOWN_KEY},
+    locations::LocationRef,
+    queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
+    types::{EventId, Timestamp},
+    web::{
+        ApiError, FieldError, Path,
+        fields::Fields,
+        json::{Body, from_bytes},
+    },
+};
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Events of one batch.
+const BATCH_EVENTS_MAX: usize = 1_000;
+/// How often a publish is routed again because an endpoint changed under it.
+const ROUTINGS_MAX: usize = 8;
+
+/// `POST /v1/locations/{location_id}/events`
+pub async fn publish(
+    State(state): State<EventsState>,
+    publisher: Publisher,
+    Path(location): Path<LocationRef>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let mut body: PublishBody<'_> = from_bytes(&bytes)?;
+    let mut fields = Fields::default();
+    let in_body = body.idempotency_key.take();
+    let key = one_key(&mut fields, &headers, in_body)?;
+    let draft = body.parse(&mut fields, "");
+    let mut routing = state.routing.of(publisher.id, &location).await?.ok_or(ApiError::NotFound)?;
+    let draft = fields.done(|| draft)?;
+    let id = state.context.clock.mint_in(routing.location_id.shard());
+    for _ in 0..ROUTINGS_MAX {
+        let (event, answer) = ready(&state, &publisher, &routing, &draft, id, key.as_deref())?;
+        match state.ingest.submit(event).await? {
+            Ingested::Committed => return Ok(accepted(answer, false)),
+            Ingested::Replayed { fingerprint, answer } => {
+                return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
+            }
+            Ingested::Stale => {
+                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+            }
+        }
+    }
+    Err(ApiError::Unavailable("the location's endpoints change faster than an event can be routed".into()))
+}
+
+/// The header and the field are the same thing.
+fn one_key(
+    fields: &mut Fields,
+    headers: &HeaderMap,
+    in_body: Option<String>,
+) -> Result<Option<String>, ApiError> {
+    let in_header = match headers.get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            let key = parse_idempotency_key(text)
+                .map_err(|detail| ApiError::Malformed(format!("Idempotency-Key {detail}.").into()))?;
+            Some(key)
+        }
+    };
+    let in_body = match in_body {
+        None => None,
+        Some(text) => fields.take("/idempotency_key", parse_idempotency_key(&text)),
+    };
+    if let (Some(header), Some(body)) = (&in_header, &in_body)
+        && header != body
+    {
+        fields.wrong("/idempotency_key", "must be the same as the header Idempotency-Key");
+    }
+    Ok(in_header.or(in_body))
+}
+
+/// The event with its deliveries, and the answer that it will get.
+fn ready(
+    state: &EventsState,
+    publisher: &Publisher,
+    routing: &Routing,
+    draft: &Draft,
+    id: EventId,
+    key: Option<&str>,
+) -> Result<(NewEvent, Bytes), ApiError> {
+    let channel = allow(draft, routing).map_err(|refusal| told(refusal, ""))?;
+    let occurred_at = draft.timestamp.unwrap_or_else(|| milliseconds(state.context.clock.now()));
+    let matching: Vec<_> = routing.matching(&draft.event_type).collect();
+    let published = Published {
+        id,
+        event_type: draft.event_type.as_str().to_owned(),
+        timestamp: occurred_at,
+        deliveries: matching
+            .iter()
+            .map(|endpoint| PublishedDelivery {
+                endpoint_id: endpoint.endpoint_id,
+                status: if endpoint.held { "held" } else { "pending" },
+            })
+            .collect(),
+    };
+    let answer = Bytes::from(serde_json::to_vec(&published).map_err(ApiError::internal)?);
+    let claim = key.map(|key| Claim {
+        route: format!("events of {}", routing.location_id),
+        key: key.to_owned(),
+        fingerprint: draft.fingerprint(routing.location_id),
+        answer: answer.clone(),
+    });
+    let event = NewEvent {
+        id,
+        tenant_id: publisher.id,
+        location_id: routing.location_id,
+        routing_version: routing.version,
+        key_id: publisher.actor.key_id,
+        event_type: published.event_type,
+        occurred_at,
+        channel: channel.map(|channel| channel.as_str().to_owned()),
+        api_version: draft.api_version.clone(),
+        live_mode: draft.live_mode,
+        tags: draft.tags.clone(),
+        data: Bytes::from(draft.data.clone()),
+        deliveries: matching
+            .iter()
+            .map(|endpoint| NewDelivery {
+                endpoint_id: endpoint.endpoint_id,
+                format_version: endpoint.format_version,
+            })
+            .collect(),
+        claim,
+    };
+    Ok((event, answer))
+}
+
+/// The wire carries milliseconds; what is stored is what is sent.
+fn milliseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_us(at.unix_us() / 1_000 * 1_000)
+}
+
+fn told(refusal: Refusal, at: &str) -> ApiError {
+    match refusal {
+        Refusal::Field(field, detail) => {
+            ApiError::Invalid(vec![FieldError::new(format!("{at}{field}"), detail)])
+        }
+        Refusal::ChannelDisconnected(channel) => ApiError::Conflict(
+            format!("The location's channel {} is not connected.", channel.as_str()).into(),
+        ),
+    }
+}
+
+/// The table was outdated, or the key is dead: both are read anew.
+async fn look_again(
+    state: &EventsState,
+    publisher: &Publisher,
+    location: &LocationRef,
+) -> Result<Option<Arc<Routing>>, ApiError> {
+    if !publisher.is_live(&state.context).await? {
+        return Err(UNKNOWN_KEY);
+    }
+    state.routing.forget(publisher.id, location).await;
+    Ok(state.routing.of(publisher.id, location).await?)
+}
+
+fn accepted(answer: Bytes, replayed: bool) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    let mut response = (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, json)], answer).into_response();
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn replayed(first: &[u8], now: &[u8], answer: Vec<u8>) -> Result<Response, ApiError> {
+    if first == now { Ok(accepted(answer.into(), true)) } else { Err(ApiError::KeyReused) }
+}
+
+#[derive(Serialize)]
+struct BatchAnswer {
+    data: Vec<Box<serde_json::value::RawValue>>,
+}
+
+/// `POST /v1/events/batch`: all of them or none.
+pub async fn publish_batch(
+    State(state): State<EventsState>,
+    publisher: Publisher,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let body: BatchBody<'_> = from_bytes(&bytes)?;
+    let mut fields = Fields::default();
+    let key = one_key(&mut fields, &headers, None)?;
+    if body.events.is_empty() || body.events.len() > BATCH_EVENTS_MAX {
+        return Err(ApiError::invalid("/events", format!("must have 1 to {BATCH_EVENTS_MAX} events")));
+    }
+    let mut drafts = Vec::with_capacity(body.events.len());
+    for (at, one) in body.events.into_iter().enumerate() {
+        let (location, one) = one.split();
+        let draft = one.parse(&mut fields, &format!("/events/{at}"));
+        if state.routing.of(publisher.id, &location).await?.is_none() {
+            fields.wrong(format!("/events/{at}/location_id"), "is not a location of this tenant");
+        }
+        drafts.extend(draft.map(|draft| (location, draft)));
+    }
+    fields.finish()?;
+    let fingerprint: [u8; 32] = {
+        let mut hash = Sha256::new();
+        for (location, draft) in &drafts {
+            let routing = state.routing.of(publisher.id, location).await?.ok_or(ApiError::NotFound)?;
+            hash.update(draft.fingerprint(routing.location_id));
+        }
+        hash.finalize().into()
+    };
+    for _ in 0..ROUTINGS_MAX {
+        let (events, answer) = ready_batch(&state, &publisher, &drafts).await?;
+        let claim = key.as_ref().map(|key| BatchClaim {
+            shard: publisher.id.shard(),
+            tenant_id: publisher.id,
+            id: state.context.clock.mint(),
+            claim: Claim {
+                route: "events/batch".to_owned(),
+                key: key.clone(),
+                fingerprint,
+                answer: answer.clone(),
+            },
+        });
+        match state.ingest.submit_all(&events, claim.as_ref()).await? {
+            Ingested::Committed => return Ok(accepted(answer, false)),
+            Ingested::Replayed { fingerprint: first, answer } => {
+                return replayed(&first, &fingerprint, answer);
+            }
+            Ingested::Stale => {
+                for (location, _) in &drafts {
+                    state.routing.forget(publisher.id, location).await;
+                }
+                if !publisher.is_live(&state.context).await? {
+                    return Err(UNKNOWN_KEY);
+                }
+            }
+        }
+    }
+    Err(ApiError::Unavailable("the locations' endpoints change faster than events can be routed".into()))
+}
+
+async fn ready_batch(
+    state: &EventsState,
+    publisher: &Publisher,
+    drafts: &[(LocationRef, Draft)],
+) -> Result<(Vec<NewEvent>, Bytes), ApiError> {
+    let (mut events, mut answers) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+    let mut wrong = Vec::new();
+    for (at, (location, draft)) in drafts.iter().enumerate() {
+        let routing = state.routing.of(publisher.id, location).await?.ok_or_else(|| {
+            ApiError::invalid(format!("/events/{at}/location_id"), "is not a location of this tenant")
+        })?;
+        let id = state.context.clock.mint_in(routing.location_id.shard());
+        match ready(state, publisher, &routing, draft, id, None) {
+            Ok((event, answer)) => {
+                events.push(event);
+                let text = String::from_utf8(answer.into()).map_err(ApiError::internal)?;
+                answers.push(serde_json::value::RawValue::from_string(text).map_err(ApiError::internal)?);
+            }
+            Err(ApiError::Invalid(errors)) => wrong.extend(
+                errors
+                    .into_iter()
+                    .map(|error| FieldError::new(format!("/events/{at}{}", error.pointer), error.detail)),
+            ),
+            Err(ApiError::Conflict(detail)) => {
+                return Err(ApiError::Conflict(format!("Event {at} of the batch: {detail}").into()));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(ApiError::Invalid(wrong));
+    }
+    let answer = serde_json::to_vec(&BatchAnswer { data: answers }).map_err(ApiError::internal)?;
+    Ok((events, answer.into()))
+}

@@ -1,0 +1,89 @@
+//! SQL of the events, but for what publishing does.
+
+use serde_json::Value;
+use sqlx::PgExecutor;
+
+use crate::{
+    types::{EndpointId, EventId, LocationId, TenantId, Timestamp},
+    web::page::Keyset,
+};
+
+/// An event without its data.
+#[derive(Debug)]
+pub struct EventRow {
+    pub id: EventId,
+    pub location_id: LocationId,
+    pub event_type: String,
+    pub occurred_at: Timestamp,
+    pub channel: Option<String>,
+    pub api_version: Option<String>,
+    pub live_mode: bool,
+    pub tags: Option<Value>,
+    pub endpoint_ids: Vec<EndpointId>,
+}
+
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    location: LocationId,
+    page: Keyset,
+) -> sqlx::Result<Vec<EventRow>> {
+    sqlx::query_as!(
+        EventRow,
+        r#"
+        SELECT p.id AS "id!: EventId", p.location_id AS "location_id!: LocationId", p.event_type AS "event_type!",
+            p.occurred_at AS "occurred_at!: Timestamp", p.channel, p.api_version, p.live_mode AS "live_mode!", p.tags,
+            p.endpoint_ids AS "endpoint_ids!: Vec<EndpointId>"
+        FROM (
+            (SELECT * FROM events WHERE NOT $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id < $5
+             ORDER BY id DESC LIMIT $6)
+            UNION ALL
+            (SELECT * FROM events WHERE $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id > $5
+             ORDER BY id LIMIT $6)
+        ) p ORDER BY p.id DESC
+        "#,
+        location.shard().column(),
+        location.uuid(),
+        tenant.uuid(),
+        page.backwards,
+        page.edge,
+        page.fetch()
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// One event, and its data as JSON text.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EventId,
+) -> sqlx::Result<Option<(EventRow, Vec<u8>)>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id AS "id: EventId", location_id AS "location_id: LocationId", event_type,
+            occurred_at AS "occurred_at: Timestamp", channel, api_version, live_mode, tags,
+            endpoint_ids AS "endpoint_ids: Vec<EndpointId>", data
+        FROM events WHERE shard = $1 AND id = $2 AND tenant_id = $3
+        "#,
+        id.shard().column(),
+        id.uuid(),
+        tenant.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| {
+        let event = EventRow {
+            id: row.id,
+            location_id: row.location_id,
+            event_type: row.event_type,
+            occurred_at: row.occurred_at,
+            channel: row.channel,
+            api_version: row.api_version,
+            live_mode: row.live_mode,
+            tags: row.tags,
+            endpoint_ids: row.endpoint_ids,
+        };
+        (event, row.data)
+    }))
+}

@@ -1,0 +1,157 @@
+//! Who gets an event: a location's routing table, in memory, by version.
+
+use std::sync::Arc;
+
+use moka::future::Cache;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::{
+    endpoints::target::format_of,
+    formats::presets::{self, Preset},
+    locations::{Channel, LocationRef},
+    types::{
+        EndpointId, LocationId, TenantId,
+        event_type::{EventType, Pattern},
+    },
+};
+
+/// Locations whose tables are remembered.
+const CACHE_ENTRIES: u64 = 50_000;
+
+/// Everything that decides about a publish to one location, as of one version.
+pub struct Routing {
+    pub location_id: LocationId,
+    pub version: i64,
+    pub preset: &'static Preset,
+    pub allow_unknown_event_types: bool,
+    /// Empty: unchecked.
+    channels: Value,
+    endpoints: Vec<Routed>,
+}
+
+pub struct Routed {
+    pub endpoint_id: EndpointId,
+    pub format_version: i32,
+    pub held: bool,
+    pub requires_object: bool,
+    patterns: Vec<Pattern>,
+}
+
+impl Routing {
+    pub fn matching(&self, event_type: &EventType) -> impl Iterator<Item = &Routed> {
+        self.endpoints
+            .iter()
+            .filter(move |endpoint| endpoint.patterns.iter().any(|pattern| pattern.matches(event_type)))
+    }
+
+    /// False where the location has channels listed and not this one.
+    pub fn has_channel(&self, channel: Channel) -> bool {
+        let known = self.channels.as_object().filter(|channels| !channels.is_empty());
+        known.is_none_or(|channels| channels.get(channel.as_str()).is_some_and(|state| state == "connected"))
+    }
+}
+
+/// The remembered tables.
+#[derive(Clone)]
+pub struct RoutingTable {
+    pool: PgPool,
+    by_location: Cache<(TenantId, Key), Arc<Routing>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Id(LocationId),
+    External(String),
+}
+
+impl Key {
+    fn of(location: &LocationRef) -> Self {
+        match location {
+            LocationRef::Id(id) => Self::Id(*id),
+            LocationRef::External(text) => Self::External(text.clone()),
+        }
+    }
+}
+
+impl RoutingTable {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, by_location: Cache::new(CACHE_ENTRIES) }
+    }
+
+    /// The table of a tenant's location, or `None` where it has no such location.
+    pub async fn of(&self, tenant: TenantId, location: &LocationRef) -> sqlx::Result<Option<Arc<Routing>>> {
+        let key = (tenant, Key::of(location));
+        if let Some(known) = self.by_location.get(&key).await {
+            return Ok(Some(known));
+        }
+        let loaded = load(&self.pool, tenant, location).await?.map(Arc::new);
+        if let Some(routing) = &loaded {
+            self.by_location.insert(key, Arc::clone(routing)).await;
+        }
+        Ok(loaded)
+    }
+
+    /// The statement found it outdated.
+    pub async fn forget(&self, tenant: TenantId, location: &LocationRef) {
+        self.by_location.invalidate(&(tenant, Key::of(location))).await;
+    }
+}
+
+async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::Result<Option<Routing>> {
+    let (id, external_id) = match location {
+        LocationRef::Id(id) => (Some(id.uuid()), None),
+        LocationRef::External(text) => (None, Some(text.as_str())),
+    };
+    // One statement: version and content are of one moment.
+    let rows = sqlx::query!(
+        r#"
+        SELECT l.id AS "location_id: LocationId", l.routing_version, l.channels, t.preset, t.allow_unknown_event_types,
+            e.id AS "endpoint_id?: EndpointId", e.format_version AS "format_version?",
+            (e.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
+            coalesce(s.patterns, '{}') AS "patterns!"
+        FROM locations l
+        JOIN tenants t ON t.id = l.tenant_id
+        LEFT JOIN endpoints e ON e.tenant_id = l.tenant_id AND e.location_id = l.id AND e.deleted_at IS NULL
+        LEFT JOIN endpoint_health h ON h.shard = e.shard AND h.endpoint_id = e.id
+        LEFT JOIN LATERAL (
+            SELECT array_agg(s.event_type) AS patterns FROM subscriptions s
+            WHERE s.tenant_id = e.tenant_id AND s.endpoint_id = e.id
+        ) s ON true
+        WHERE l.tenant_id = $1 AND l.deleted_at IS NULL
+            AND (($2::uuid IS NOT NULL AND l.id = $2) OR ($3::text IS NOT NULL AND l.external_id = $3))
+        ORDER BY e.id
+        "#,
+        tenant.uuid(),
+        id,
+        external_id
+    )
+    .fetch_all(pool)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(preset) = presets::preset(&first.preset) else { return Ok(None) };
+    let mut routing = Routing {
+        location_id: first.location_id,
+        version: first.routing_version,
+        preset,
+        allow_unknown_event_types: first.allow_unknown_event_types,
+        channels: first.channels.clone(),
+        endpoints: Vec::new(),
+    };
+    for row in &rows {
+        if let (Some(endpoint_id), Some(format_version)) = (row.endpoint_id, row.format_version) {
+            let patterns =
+                row.patterns.iter().filter_map(|text| Pattern::parse(text.as_str()).ok()).collect();
+            let requires_object =
+                format_of(format_version).is_some_and(|format| format.requires_data_object());
+            routing.endpoints.push(Routed {
+                endpoint_id,
+                format_version,
+                held: row.held,
+                requires_object,
+                patterns,
+            });
+        }
+    }
+    Ok(Some(routing))
+}

@@ -1,0 +1,113 @@
+//! Routes of the locations.
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+
+use super::{
+    mint,
+    model::{CreateBody, Location, LocationRef, UpdateBody},
+    queries,
+};
+use crate::{
+    audit,
+    auth::{Context, Tenant, scope},
+    queue::control,
+    web::{
+        ApiError, FieldError, Json, OnConstraint, Path, Query,
+        page::{Page, PageQuery, Scope},
+    },
+};
+
+const EXTERNAL_ID_KEY: &str = "locations_tenant_id_external_id_key";
+
+fn external_id_taken() -> ApiError {
+    ApiError::Invalid(vec![FieldError::new("/external_id", "is another location's")])
+}
+
+async fn create(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Json(body): Json<CreateBody>,
+) -> Result<(StatusCode, Json<Location>), ApiError> {
+    let new = body.parse()?;
+    let mut transaction = context.pool.begin().await?;
+    let id = mint(&context.clock);
+    let location = queries::insert(&mut transaction, tenant.id, id, &new, context.clock.now())
+        .await
+        .on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
+    let act = audit::Act { action: "location.create", resource: &id.to_string(), fields: &[] };
+    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
+    transaction.commit().await?;
+    Ok((StatusCode::CREATED, Json(location)))
+}
+
+async fn list(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Location>>, ApiError> {
+    let scope = Scope::new(&["locations", &tenant.id.to_string()]);
+    let keyset = scope.keyset(&query)?;
+    let rows = queries::page(&context.pool, tenant.id, keyset).await?;
+    Ok(Json(scope.page(&query, keyset, rows, |location| location.id.uuid())))
+}
+
+async fn read(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Path(location): Path<LocationRef>,
+) -> Result<Json<Location>, ApiError> {
+    queries::find(&context.pool, tenant.id, &location).await?.map(Json).ok_or(ApiError::NotFound)
+}
+
+async fn update(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(location): Path<LocationRef>,
+    Json(body): Json<UpdateBody>,
+) -> Result<Json<Location>, ApiError> {
+    let mut transaction = context.pool.begin().await?;
+    let mut location =
+        queries::find(&mut *transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    let fields = body.apply(&mut location)?;
+    location.updated_at = context.clock.now();
+    queries::update(&mut *transaction, tenant.id, &location)
+        .await
+        .on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
+    let act = audit::Act { action: "location.update", resource: &location.id.to_string(), fields: &fields };
+    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
+    transaction.commit().await?;
+    Ok(Json(location))
+}
+
+/// Takes its endpoints along. Answers when nothing is sent to them any more.
+async fn remove(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(location): Path<LocationRef>,
+) -> Result<StatusCode, ApiError> {
+    let now = context.clock.now();
+    let mut transaction = context.pool.begin().await?;
+    let location = queries::find(&mut *transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    if !queries::tombstone(&mut *transaction, tenant.id, location.id, now).await? {
+        return Err(ApiError::NotFound);
+    }
+    queries::tombstone_endpoints(&mut *transaction, tenant.id, location.id, now).await?;
+    let command = control::command(&mut transaction, location.id.shard()).await?;
+    let act = audit::Act { action: "location.delete", resource: &location.id.to_string(), fields: &[] };
+    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
+    transaction.commit().await?;
+    let obeyed = control::obeyed(&context.pool, command).await?;
+    Ok(if obeyed { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+}
+
+pub fn router(context: Context) -> Router {
+    Router::new()
+        .route("/v1/locations", post(create).get(list))
+        .route("/v1/locations/{location_id}", get(read).patch(update).delete(remove))
+        .with_state(context)
+}

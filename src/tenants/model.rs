@@ -1,0 +1,153 @@
+//! What a tenant is, and what may be said of one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    formats::presets,
+    types::{
+        TenantId, Timestamp,
+        text::{ExternalId, Name},
+    },
+    web::{ApiError, FieldError, Patch, fields::Fields},
+};
+
+/// Days of failing after which an endpoint is disabled.
+const FAILING_DAYS_DEFAULT: u16 = 5;
+const FAILING_DAYS_MAX: u16 = 30;
+const RETENTION_DAYS_MAX: u16 = 3_650;
+
+#[derive(Debug, Serialize)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub name: String,
+    pub preset: String,
+    pub external_id: Option<String>,
+    pub allow_unknown_event_types: bool,
+    pub validate_payloads: bool,
+    pub retention_days: Option<i32>,
+    pub failing_days: i32,
+    pub metadata: Value,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    name: String,
+    preset: Option<String>,
+    external_id: Option<String>,
+    allow_unknown_event_types: Option<bool>,
+    retention_days: Option<u16>,
+    failing_days: Option<u16>,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    #[serde(default)]
+    name: Patch<String>,
+    #[serde(default)]
+    external_id: Patch<String>,
+    #[serde(default)]
+    allow_unknown_event_types: Patch<bool>,
+    #[serde(default)]
+    retention_days: Patch<u16>,
+    #[serde(default)]
+    failing_days: Patch<u16>,
+    #[serde(default)]
+    metadata: Patch<Map<String, Value>>,
+}
+
+/// A tenant to be made.
+pub struct NewTenant {
+    pub name: Name,
+    pub preset: &'static str,
+    pub external_id: Option<ExternalId>,
+    pub allow_unknown_event_types: bool,
+    pub retention_days: Option<u16>,
+    pub failing_days: u16,
+    pub metadata: Value,
+}
+
+impl CreateBody {
+    pub fn parse(self) -> Result<NewTenant, ApiError> {
+        let mut fields = Fields::default();
+        let name = fields.take("/name", Name::parse(self.name));
+        let preset =
+            fields.take("/preset", preset(self.preset.as_deref().unwrap_or(presets::DEFAULT_PRESET)));
+        let external_id = fields.take("/external_id", self.external_id.map(ExternalId::parse).transpose());
+        let retention_days =
+            fields.take("/retention_days", self.retention_days.map(retention_days).transpose());
+        let failing_days =
+            fields.take("/failing_days", failing_days(self.failing_days.unwrap_or(FAILING_DAYS_DEFAULT)));
+        let metadata = fields.metadata("/metadata", self.metadata.unwrap_or_default());
+        let allow_unknown_event_types = self.allow_unknown_event_types.unwrap_or(false);
+        fields.done(|| {
+            Some(NewTenant {
+                name: name?,
+                preset: preset?,
+                external_id: external_id?,
+                allow_unknown_event_types,
+                retention_days: retention_days?,
+                failing_days: failing_days?,
+                metadata: metadata?,
+            })
+        })
+    }
+}
+
+impl UpdateBody {
+    /// Applies the patch; the names of what it sets.
+    pub fn apply(self, tenant: &mut Tenant) -> Result<Vec<&'static str>, ApiError> {
+        let mut fields = Fields::default();
+        if let Some(name) = fields.required("name", self.name, Name::parse) {
+            tenant.name = name.as_str().to_owned();
+        }
+        if let Some(external_id) = fields.optional("external_id", self.external_id, ExternalId::parse) {
+            tenant.external_id = external_id.map(|id| id.as_str().to_owned());
+        }
+        if let Some(allow) = fields.required("allow_unknown_event_types", self.allow_unknown_event_types, Ok)
+        {
+            tenant.allow_unknown_event_types = allow;
+        }
+        if let Some(days) = fields.optional("retention_days", self.retention_days, retention_days) {
+            tenant.retention_days = days.map(i32::from);
+        }
+        if let Some(days) = fields.required("failing_days", self.failing_days, failing_days) {
+            tenant.failing_days = i32::from(days);
+        }
+        fields.patch_metadata(self.metadata, &mut tenant.metadata);
+        fields.finish()
+    }
+}
+
+fn preset(name: &str) -> Result<&'static str, String> {
+    presets::preset(name).map(|preset| preset.name.as_str()).ok_or_else(|| {
+        let known: Vec<&str> = presets::all().iter().map(|preset| preset.name.as_str()).collect();
+        format!("is not a preset; there are {}", known.join(", "))
+    })
+}
+
+fn retention_days(days: u16) -> Result<u16, String> {
+    if (1..=RETENTION_DAYS_MAX).contains(&days) {
+        Ok(days)
+    } else {
+        Err(format!("must be 1 to {RETENTION_DAYS_MAX}"))
+    }
+}
+
+fn failing_days(days: u16) -> Result<u16, String> {
+    if (1..=FAILING_DAYS_MAX).contains(&days) {
+        Ok(days)
+    } else {
+        Err(format!("must be 1 to {FAILING_DAYS_MAX}"))
+    }
+}
+
+/// The name is another tenant's.
+pub fn external_id_taken() -> ApiError {
+    ApiError::Invalid(vec![FieldError::new("/external_id", "is another tenant's")])
+}

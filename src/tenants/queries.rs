@@ -1,0 +1,100 @@
+//! SQL of the tenants.
+
+use sqlx::{PgConnection, PgExecutor};
+
+use super::model::{NewTenant, Tenant};
+use crate::{
+    types::{TenantId, Timestamp},
+    web::page::Keyset,
+};
+
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    id: TenantId,
+    tenant: &NewTenant,
+    now: Timestamp,
+) -> sqlx::Result<Tenant> {
+    sqlx::query_as!(
+        Tenant,
+        r#"
+        INSERT INTO tenants (id, name, preset, external_id, allow_unknown_event_types, validate_payloads, retention_days,
+            failing_days, metadata, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $9)
+        RETURNING id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
+            retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
+        "#,
+        id.uuid(),
+        tenant.name.as_str(),
+        tenant.preset,
+        tenant.external_id.as_ref().map(|id| id.as_str()),
+        tenant.allow_unknown_event_types,
+        tenant.retention_days.map(i32::from),
+        i32::from(tenant.failing_days),
+        tenant.metadata,
+        now.datetime()
+    )
+    .fetch_one(db)
+    .await
+}
+
+pub async fn find(db: impl PgExecutor<'_>, id: TenantId) -> sqlx::Result<Option<Tenant>> {
+    sqlx::query_as!(
+        Tenant,
+        r#"
+        SELECT id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
+            retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
+        FROM tenants WHERE id = $1 FOR NO KEY UPDATE
+        "#,
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Tenant>> {
+    sqlx::query_as!(
+        Tenant,
+        r#"
+        SELECT id AS "id!: TenantId", name AS "name!", preset AS "preset!", external_id,
+            allow_unknown_event_types AS "allow_unknown_event_types!", validate_payloads AS "validate_payloads!",
+            retention_days, failing_days AS "failing_days!", metadata AS "metadata!",
+            created_at AS "created_at!: Timestamp", updated_at AS "updated_at!: Timestamp"
+        FROM (
+            (SELECT * FROM tenants WHERE NOT $1 AND id < $2 ORDER BY id DESC LIMIT $3)
+            UNION ALL
+            (SELECT * FROM tenants WHERE $1 AND id > $2 ORDER BY id LIMIT $3)
+        ) p ORDER BY id DESC
+        "#,
+        page.backwards,
+        page.edge,
+        page.fetch()
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Stores what may change, and has every publish of the tenant routed anew: the settings decide on that.
+pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE tenants SET name = $2, external_id = $3, allow_unknown_event_types = $4, retention_days = $5,
+             failing_days = $6, metadata = $7, updated_at = $8
+         WHERE id = $1",
+        tenant.id.uuid(),
+        tenant.name,
+        tenant.external_id,
+        tenant.allow_unknown_event_types,
+        tenant.retention_days,
+        tenant.failing_days,
+        tenant.metadata,
+        tenant.updated_at.datetime()
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "UPDATE locations SET routing_version = routing_version + 1 WHERE tenant_id = $1",
+        tenant.id.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
