@@ -1,0 +1,13 @@
+//! `migrate`: bring the database's schema up to this program's, and exit.
+
+use crate::{app::Database, config::Settings};
+
+pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let database = Database::open(settings, |step| tracing::info!("{step}")).await?;
+    let pools = database.migrate().await?;
+    println!("the database is up to date");
+    for pool in [pools.api, pools.ingest, pools.engine, pools.finish] {
+        pool.close().await;
+    }
+    database.close().await
+}
