@@ -1,0 +1,2 @@
+//! From a publish to a POST and its history.
+mod first;

@@ -1,0 +1,145 @@
+//! Posthaste itself, in the test's process, on a database of its own.
+
+use clap::Parser;
+use posthaste::{
+    app::{App, Extras, Roles},
+    auth::ApiKey,
+    config::Settings,
+    seal::Vault,
+};
+use serde_json::json;
+use sqlx::{ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
+
+use super::{client::Client, cluster};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// A running program and the way to it. Stopped by [`TestApp::stop`], or with the test.
+pub struct TestApp {
+    pub app: Option<App>,
+    pub base: String,
+    pub operator_key: String,
+    pub settings: Settings,
+    pub database: PgConnectOptions,
+}
+
+/// Settings for a program on this database: receivers on loopback allowed, http allowed, any port.
+pub fn settings(database: &PgConnectOptions, extra: &[&str]) -> Settings {
+    let url = database.to_url_lossy().to_string();
+    let operator = ApiKey::generate().reveal().to_owned();
+    let master = Vault::generate_key().to_string();
+    let mut line =
+        vec!["posthaste", "--database-url", &url, "--operator-key", &operator, "--master-key", &master];
+    line.extend(["--listen", "127.0.0.1:0", "--allow-targets", "127.0.0.0/8", "--allow-http", "true"]);
+    line.extend(extra);
+    Line::parse_from(line).settings
+}
+
+/// API and worker on a fresh database.
+pub async fn spawn() -> TestApp {
+    spawn_with(&[]).await
+}
+
+/// The same with more settings, such as `["--retention-days", "1"]`.
+pub async fn spawn_with(extra: &[&str]) -> TestApp {
+    let (database, _) = cluster::fresh_database().await;
+    let settings = settings(&database, extra);
+    start(settings, database, Roles { api: true, worker: true }).await
+}
+
+/// A program in any role on a database that is there already. Programs on one database share their settings.
+pub async fn start(settings: Settings, database: PgConnectOptions, roles: Roles) -> TestApp {
+    let app = App::start(&settings, roles, Extras::default(), |_| {}).await.expect("the program starts");
+    let base = app.address.map(|address| format!("http://{address}")).unwrap_or_default();
+    let operator_key = app.operator.key.reveal().to_owned();
+    TestApp { app: Some(app), base, operator_key, settings, database }
+}
+
+impl TestApp {
+    pub async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.stop().await.expect("a clean stop");
+        }
+    }
+
+    /// Raw SQL, to look at what is stored.
+    pub async fn sql(&self) -> PgConnection {
+        self.database.connect().await.expect("a connection")
+    }
+
+    pub async fn pool(&self) -> PgPool {
+        PgPool::connect_with(self.database.clone()).await.expect("a pool")
+    }
+
+    pub fn operator(&self) -> Client {
+        Client::new(&self.base, Some(&self.operator_key))
+    }
+
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.base, None)
+    }
+
+    pub fn with_key(&self, key: &str) -> Client {
+        Client::new(&self.base, Some(key))
+    }
+
+    pub async fn tenant(&self) -> Tenant {
+        self.tenant_with(json!({})).await
+    }
+
+    /// A tenant with these fields, its default location, and a key with all scopes.
+    pub async fn tenant_with(&self, fields: serde_json::Value) -> Tenant {
+        let mut body = json!({"name": "A tenant"});
+        body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+        let made = self.operator().post("/v1/tenants", body).await.expect(201);
+        let id = made["id"].as_str().unwrap().to_owned();
+        let key = self.key(&id, &["read", "write", "publish", "secrets"]).await;
+        let client = self.with_key(&key);
+        let location = client.get("/v1/locations/default").await.expect(200);
+        Tenant { id, key, client, location_id: location["id"].as_str().unwrap().to_owned() }
+    }
+
+    pub async fn key(&self, tenant_id: &str, scopes: &[&str]) -> String {
+        let body = json!({"name": "a key", "scopes": scopes});
+        let made = self.operator().post(&format!("/v1/tenants/{tenant_id}/keys"), body).await.expect(201);
+        made["key"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A tenant and a client that acts for it.
+pub struct Tenant {
+    pub id: String,
+    pub key: String,
+    pub client: Client,
+    pub location_id: String,
+}
+
+impl Tenant {
+    /// An endpoint for `message.*` with these fields besides; the answer in full, secret included.
+    pub async fn endpoint(&self, url: &str, fields: serde_json::Value) -> serde_json::Value {
+        let mut body = json!({"name": "An endpoint", "url": url, "event_types": ["message.*"]});
+        body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+        self.client.post("/v1/endpoints", body).await.expect(201)
+    }
+
+    /// Publishes to the default location; the answer to a 202.
+    pub async fn publish(&self, event_type: &str, data: serde_json::Value) -> serde_json::Value {
+        let path = format!("/v1/locations/{}/events", self.location_id);
+        self.client.post(&path, json!({"type": event_type, "data": data})).await.expect(202)
+    }
+
+    /// The delivery once `is_it` says so.
+    pub async fn delivery_when(
+        &self,
+        event: &serde_json::Value,
+        endpoint: &serde_json::Value,
+        is_it: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let (event, endpoint) = (event["id"].as_str().unwrap(), endpoint["id"].as_str().unwrap());
+        self.client.get_until(&format!("/v1/events/{event}/deliveries/{endpoint}"), is_it).await
+    }
+}

@@ -1,0 +1,10 @@
+//! What the tests share: Posthaste on a database of its own, a client, a receiver.
+
+pub mod app;
+pub mod client;
+pub mod cluster;
+pub mod process;
+pub mod receiver;
+
+pub use app::{TestApp, spawn, spawn_with};
+pub use receiver::{Answer, Receiver};

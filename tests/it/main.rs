@@ -1,0 +1,6 @@
+//! One test binary for everything that needs a database, a process or a socket.
+#![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
+
+mod delivery;
+mod embedded;
+mod helpers;
