@@ -10,7 +10,7 @@ use super::{change::Change, draft::check_patterns, queries};
 use crate::{
     auth::{Context, Tenant, scope},
     types::EndpointId,
-    web::{ApiError, Json, Path, fields::Fields},
+    web::{ApiError, Json, Path, fields::Fields, json::JsonList},
 };
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ pub async fn replace(
     tenant: Tenant<scope::Write>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
-    Json(body): Json<Vec<Subscription>>,
+    JsonList(body): JsonList<Subscription>,
 ) -> Result<(StatusCode, Json<SubscriptionList>), ApiError> {
     let texts: Vec<String> = body.into_iter().map(|subscription| subscription.event_type).collect();
     let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;

@@ -10,7 +10,7 @@ use super::routing::Routing;
 use crate::{
     locations::{Channel, LocationRef},
     types::{EndpointId, EventId, LocationId, Timestamp, ecma_json::normalise_within, event_type::EventType},
-    web::fields::Fields,
+    web::{fields::Fields, json::Object},
 };
 
 /// Largest `data`, as it is sent to receivers.
@@ -41,7 +41,7 @@ pub struct PublishBody<'a> {
 #[serde(deny_unknown_fields)]
 pub struct BatchBody<'a> {
     #[serde(borrow)]
-    pub events: Vec<BatchedBody<'a>>,
+    pub events: Vec<Object<BatchedBody<'a>>>,
 }
 
 #[derive(Deserialize)]

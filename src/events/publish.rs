@@ -17,7 +17,7 @@ use crate::{
     web::{
         ApiError, FieldError, Path,
         fields::Fields,
-        json::{Body, from_bytes},
+        json::{Body, Object, from_bytes},
     },
 };
 use axum::{
@@ -44,7 +44,7 @@ pub async fn publish(
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let mut body: PublishBody<'_> = from_bytes(&bytes)?;
+    let Object(mut body): Object<PublishBody<'_>> = from_bytes(&bytes)?;
     let mut fields = Fields::default();
     let in_body = body.idempotency_key.take();
     let key = one_key(&mut fields, &headers, in_body)?;
@@ -204,7 +204,7 @@ pub async fn publish_batch(
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let body: BatchBody<'_> = from_bytes(&bytes)?;
+    let Object(body): Object<BatchBody<'_>> = from_bytes(&bytes)?;
     let mut fields = Fields::default();
     let key = one_key(&mut fields, &headers, None)?;
     if body.events.is_empty() || body.events.len() > BATCH_EVENTS_MAX {
@@ -212,7 +212,7 @@ pub async fn publish_batch(
     }
     let mut drafts = Vec::with_capacity(body.events.len());
     for (at, one) in body.events.into_iter().enumerate() {
-        let (location, one) = one.split();
+        let (location, one) = one.0.split();
         let draft = one.parse(&mut fields, &format!("/events/{at}"));
         if state.routing.of(publisher.id, &location).await?.is_none() {
             fields.wrong(format!("/events/{at}/location_id"), "is not a location of this tenant");

@@ -3,13 +3,18 @@
 //! Unknown and repeated fields are refused by the types (`deny_unknown_fields`), wrong types by serde; both become a 422
 //! that names the field. What is not JSON at all is a 400.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::error::{ApiError, FieldError};
 
@@ -26,7 +31,41 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body = Body::from_request(request, state).await?;
-        from_bytes(&body.0).map(Self)
+        from_bytes::<Object<T>>(&body.0).map(|object| Self(object.0))
+    }
+}
+
+/// A JSON array of objects in.
+pub struct JsonList<T>(pub Vec<T>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonList<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Body::from_request(request, state).await?;
+        let list: Vec<Object<T>> = from_bytes(&body.0)?;
+        Ok(Self(list.into_iter().map(|object| object.0).collect()))
+    }
+}
+
+/// A value that must be written as an object: serde takes an array of its fields as well.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
 }
 
@@ -42,7 +81,11 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        if has_type { from_bytes(&bytes).map(Self) } else { Err(ApiError::UnsupportedMediaType) }
+        if has_type {
+            from_bytes::<Object<T>>(&bytes).map(|object| Self(object.0))
+        } else {
+            Err(ApiError::UnsupportedMediaType)
+        }
     }
 }
 
@@ -185,28 +228,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Inner {
         #[expect(dead_code, reason = "only parsed")]
         n: u8,
     }
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer<'a> {
         #[expect(dead_code, reason = "only parsed")]
         name: String,
         #[expect(dead_code, reason = "only parsed")]
-        list: Vec<Inner>,
+        list: Vec<Object<Inner>>,
         #[serde(borrow)]
         data: Option<&'a serde_json::value::RawValue>,
     }
 
     fn pointer(body: &str) -> (String, String) {
-        match from_bytes::<Outer<'_>>(body.as_bytes()) {
+        match from_bytes::<Object<Outer<'_>>>(body.as_bytes()).map(|object| object.0) {
             Err(ApiError::Invalid(errors)) => (errors[0].pointer.clone(), errors[0].detail.clone()),
-            other => panic!("{body}: {other:?}"),
+            other => panic!("{body}: {:?}", other.err()),
         }
     }
 
@@ -221,7 +264,8 @@ mod tests {
             (r#"{"name":"a","nome":"b","list":[]}"#, "/nome"),
             (r#"{"name":"a","name":"b","list":[]}"#, "/name"),
             (r#"{"name":"a","list":{}}"#, "/list"),
-            (r#"[]"#, "/name"),
+            (r#"["a",[]]"#, ""),
+            (r#"{"name":"a","list":[[1]]}"#, "/list/0"),
             (r#""text""#, ""),
         ] {
             assert_eq!(pointer(body).0, expected, "{body}: {}", pointer(body).1);
@@ -231,7 +275,7 @@ mod tests {
     #[test]
     fn what_is_not_json_is_malformed() {
         for body in ["", "{", "nope", "{\"name\":\"a\",\"list\":[]} x", "{\"name\":\"\u{1}\",\"list\":[]}"] {
-            let error = from_bytes::<Outer<'_>>(body.as_bytes()).unwrap_err();
+            let error = from_bytes::<Object<Outer<'_>>>(body.as_bytes()).err().unwrap();
             assert!(matches!(error, ApiError::Malformed(_)), "{body}: {error:?}");
         }
     }
@@ -239,7 +283,7 @@ mod tests {
     #[test]
     fn raw_data_is_borrowed_as_it_is() {
         let body = br#"{"name":"a","list":[],"data":{"b": 1e3, "a":[ ]}}"#;
-        let outer: Outer<'_> = from_bytes(body).unwrap();
+        let Object(outer): Object<Outer<'_>> = from_bytes(body).ok().unwrap();
         assert_eq!(outer.data.map(serde_json::value::RawValue::get), Some(r#"{"b": 1e3, "a":[ ]}"#));
     }
 }
