@@ -3,4 +3,5 @@
 
 mod delivery;
 mod embedded;
+mod floors;
 mod helpers;
