@@ -71,6 +71,32 @@ pub async fn read(db: impl PgExecutor<'_>, lanes: &[LaneRoom], now: Timestamp) -
         .collect())
 }
 
+/// Times that a row may be at the head of its lane when its node dies; then it is taken for what kills them.
+pub const SUSPECTS_MAX: i16 = 5;
+
+/// Counts these rows as suspects of the death of the node that had them in flight, before they are sent again. Returns
+/// those that have been suspected too often.
+pub async fn suspect(db: impl PgExecutor<'_>, rows: &[Row]) -> sqlx::Result<Vec<(EndpointId, EventId)>> {
+    let shards: Vec<i32> = rows.iter().map(|row| row.shard().column()).collect();
+    let endpoints: Vec<Uuid> = rows.iter().map(|row| row.endpoint_id.uuid()).collect();
+    let events: Vec<Uuid> = rows.iter().map(|row| row.event_id.uuid()).collect();
+    let counted = sqlx::query!(
+        r#"
+        UPDATE queue q SET suspects = q.suspects + 1
+        FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS s(shard, endpoint_id, event_id)
+        WHERE q.shard = s.shard AND q.endpoint_id = s.endpoint_id AND q.event_id = s.event_id
+        RETURNING q.endpoint_id AS "endpoint_id: EndpointId", q.event_id AS "event_id: EventId", q.suspects
+        "#,
+        &shards,
+        &endpoints,
+        &events
+    )
+    .fetch_all(db)
+    .await?;
+    let poison = counted.into_iter().filter(|row| row.suspects >= SUSPECTS_MAX);
+    Ok(poison.map(|row| (row.endpoint_id, row.event_id)).collect())
+}
+
 /// Every lane that has rows, found by skipping from one to the next: the cost is that of the lanes, not of their rows.
 pub async fn waiting_lanes(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<EndpointId>> {
     let rows = sqlx::query_scalar!(

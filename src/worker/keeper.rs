@@ -72,11 +72,9 @@ fn boot_time_us() -> i64 {
 /// What the owner is told.
 pub enum Tenure {
     /// This node exists and may own.
-    Began {
-        node: Uuid,
-        lease: Lease,
-    },
-    Took(Vec<Shard>),
+    Began { node: Uuid, lease: Lease },
+    /// `unclean`: from a node that died; what it had in flight may be what killed it.
+    Took { shards: Vec<Shard>, unclean: bool },
     /// The lease ended, but nobody has declared the node dead: it may go on with this one.
     Renewed(Lease),
     /// Declared dead: nothing is owned any more.
@@ -187,17 +185,20 @@ impl Keeper<'_> {
     /// Takes what nobody owns, and what the dead owned.
     async fn take(&mut self) {
         match self.try_take().await {
-            Ok(taken) if taken.is_empty() => {}
-            Ok(taken) => {
-                tracing::info!(node = %self.node, shards = taken.len(), "took shards");
-                self.tell(Tenure::Took(taken));
-            }
+            Ok(()) => {}
             Err(error) => tracing::warn!(%error, "shards could not be taken; tried again with the next beat"),
         }
     }
 
-    async fn try_take(&mut self) -> sqlx::Result<Vec<Shard>> {
-        let mut taken = ownership::take_free(&self.pools.engine, self.node).await?;
+    fn took(&self, shards: Vec<Shard>, unclean: bool) {
+        if !shards.is_empty() {
+            tracing::info!(node = %self.node, shards = shards.len(), unclean, "took shards");
+            self.tell(Tenure::Took { shards, unclean });
+        }
+    }
+
+    async fn try_take(&mut self) -> sqlx::Result<()> {
+        self.took(ownership::take_free(&self.pools.engine, self.node).await?, false);
         let peers: HashMap<Uuid, i64> =
             ownership::peers(&self.pools.engine, self.node).await?.into_iter().collect();
         let now_us = boot_time_us();
@@ -209,10 +210,10 @@ impl Keeper<'_> {
             }
             let silent_us = u64::try_from(now_us - *since_us).unwrap_or_default();
             if Duration::from_micros(silent_us) >= DEAD_AFTER {
-                taken.extend(ownership::take_over(&self.pools.engine, self.node, peer, beat).await?);
-                tracing::warn!(node = %self.node, dead = %peer, "took over from a node that has stopped beating");
+                tracing::warn!(node = %self.node, dead = %peer, "a node has stopped beating");
+                self.took(ownership::take_over(&self.pools.engine, self.node, peer, beat).await?, true);
             }
         }
-        Ok(taken)
+        Ok(())
     }
 }

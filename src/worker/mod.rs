@@ -14,6 +14,7 @@ mod flusher;
 mod health;
 mod keeper;
 mod owner;
+mod reading;
 pub mod retry;
 pub mod scheduler;
 

@@ -22,8 +22,9 @@ use super::{
     drain::Drain,
     flusher::{Item, Report, Written},
     keeper::{Lease, Tenure},
+    reading::{Found, read},
     retry::Next,
-    scheduler::{Limits, Micros, Refill, Scheduler, Terms},
+    scheduler::{Limits, Micros, Scheduler, Terms},
 };
 use crate::{
     endpoints::target::{self, Target, format_of},
@@ -32,7 +33,7 @@ use crate::{
         finish::{Finished, Verdict},
         handoff::{Handed, Parcel},
         ownership,
-        refill::{self, EventBody, LaneRoom},
+        refill::{self, LaneRoom},
     },
     types::{EndpointId, EventId, SHARD_COUNT, Shard, TenantId, Timestamp},
 };
@@ -67,7 +68,7 @@ pub enum Message {
     Commands(Option<Vec<(Shard, i64)>>),
     Reloaded { commands: Vec<(Shard, i64)>, asked: Vec<EndpointId>, targets: Option<Targets> },
     Loaded { asked: Vec<EndpointId>, targets: Option<Targets> },
-    Refilled { rooms: Vec<LaneRoom>, refill: Option<Refill>, orphans: Vec<Row> },
+    Refilled { rooms: Vec<LaneRoom>, found: Option<Found> },
     Swept { full: bool, lanes: Option<Vec<EndpointId>> },
     Attempted(Box<Attempted>),
     Flushed(Report),
@@ -97,6 +98,9 @@ pub struct Owner {
     node: Uuid,
     lease: Option<Lease>,
     owned: Vec<bool>,
+    /// Shards taken from a node that died, and of their lanes those whose heads have been counted as suspects.
+    unclean: HashSet<Shard>,
+    cleared: HashSet<EndpointId>,
     targets: Targets,
     plans: HashMap<(EndpointId, i32), Arc<Plan>>,
     /// Endpoints whose targets are wanted, and whether they are being loaded.
@@ -130,6 +134,8 @@ impl Owner {
             node: Uuid::nil(),
             lease: None,
             owned: vec![false; usize::from(SHARD_COUNT)],
+            unclean: HashSet::new(),
+            cleared: HashSet::new(),
             targets: HashMap::new(),
             plans: HashMap::new(),
             wanted: HashSet::new(),
@@ -314,16 +320,27 @@ impl Owner {
         }
         self.refills += 1;
         let pool = self.parts.pools.engine.clone();
+        let suspicious = self.suspicious(&rooms);
         self.tell_later(async move {
-            match read(&pool, &rooms, Timestamp::from_unix_us(now)).await {
-                Ok((refill, orphans)) => Message::Refilled { rooms, refill: Some(refill), orphans },
+            match read(&pool, &rooms, &suspicious, Timestamp::from_unix_us(now)).await {
+                Ok(found) => Message::Refilled { rooms, found: Some(found) },
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be read; tried again");
                     sleep(TRY_AGAIN).await;
-                    Message::Refilled { rooms, refill: None, orphans: Vec::new() }
+                    Message::Refilled { rooms, found: None }
                 }
             }
         });
+    }
+
+    /// Lanes that are read for the first time since their node died, and how many of their rows it may have had in flight.
+    fn suspicious(&self, rooms: &[LaneRoom]) -> HashMap<EndpointId, usize> {
+        let is_suspicious = |endpoint: &EndpointId| {
+            self.unclean.contains(&endpoint.shard()) && !self.cleared.contains(endpoint)
+        };
+        let lanes = rooms.iter().map(|room| room.endpoint_id).filter(is_suspicious);
+        let most = |endpoint| self.targets.get(&endpoint).map_or(0, |target| target.max_in_flight as usize);
+        lanes.map(|endpoint| (endpoint, most(endpoint))).collect()
     }
 
     fn load(&mut self) {
@@ -408,7 +425,7 @@ impl Owner {
                     None => self.wanted.extend(asked),
                 }
             }
-            Message::Refilled { rooms, refill, orphans } => self.refilled(&rooms, refill, orphans, now),
+            Message::Refilled { rooms, found } => self.refilled(&rooms, found, now),
             Message::Swept { full, lanes } => self.swept(full, lanes, now),
             Message::Attempted(attempted) => self.attempted(*attempted, now),
             Message::Flushed(report) => self.flushed(report, now),
@@ -421,9 +438,13 @@ impl Owner {
                 self.node = node;
                 self.lease = Some(lease);
             }
-            Tenure::Took(shards) => {
+            Tenure::Took { shards, unclean } => {
                 for shard in shards {
                     self.owned[shard.index()] = true;
+                    if unclean {
+                        self.unclean.insert(shard);
+                        self.cleared.retain(|endpoint| endpoint.shard() != shard);
+                    }
                 }
                 self.full_sweep = true;
                 self.commands_rung = true;
@@ -436,6 +457,8 @@ impl Owner {
             Tenure::Lost => {
                 self.lease = None;
                 self.owned.fill(false);
+                self.unclean.clear();
+                self.cleared.clear();
                 self.scheduler.drop_shards(|_| true);
                 self.drain.forget();
             }
@@ -521,11 +544,20 @@ impl Owner {
         }
     }
 
-    fn refilled(&mut self, rooms: &[LaneRoom], refill: Option<Refill>, orphans: Vec<Row>, now: Micros) {
+    fn refilled(&mut self, rooms: &[LaneRoom], found: Option<Found>, now: Micros) {
+        let (refill, unsendable) = match found {
+            None => (None, Vec::new()),
+            Some(Found { refill, unsendable }) => {
+                self.cleared.extend(
+                    rooms.iter().map(|room| room.endpoint_id).filter(|id| self.unclean.contains(&id.shard())),
+                );
+                (Some(refill), unsendable)
+            }
+        };
         self.scheduler.refilled(rooms, refill, now);
-        for row in orphans {
+        for (row, reason) in unsendable {
             if let Some(target) = self.targets.get(&row.endpoint_id).map(Arc::clone) {
-                self.write_failure(row, target.tenant_id, &target, "the event's data are gone");
+                self.write_failure(row, target.tenant_id, &target, reason);
             }
         }
     }
@@ -595,26 +627,4 @@ impl Owner {
 
 fn terms(target: &Target) -> Terms {
     Terms { max_in_flight: target.max_in_flight, rate_per_s: target.rate_per_s, held: target.held }
-}
-
-/// Rows with their bodies; those whose event is gone apart.
-async fn read(pool: &sqlx::PgPool, rooms: &[LaneRoom], now: Timestamp) -> sqlx::Result<(Refill, Vec<Row>)> {
-    let (due, later): (Vec<Row>, Vec<Row>) = refill::read(pool, rooms, now)
-        .await?
-        .into_iter()
-        .partition(|row| row.due_at.is_none_or(|at| at <= now));
-    let mut events: Vec<(Shard, EventId)> = due.iter().map(|row| (row.shard(), row.event_id)).collect();
-    events.sort_unstable();
-    events.dedup();
-    let bodies: HashMap<EventId, Arc<EventBody>> =
-        refill::bodies(pool, &events).await?.into_iter().map(|(id, body)| (id, Arc::new(body))).collect();
-    let later = later.into_iter().filter_map(|row| Some((row.endpoint_id, row.due_at?.unix_us()))).collect();
-    let (mut parcels, mut orphans) = (Vec::with_capacity(due.len()), Vec::new());
-    for row in due {
-        match bodies.get(&row.event_id) {
-            Some(body) => parcels.push(Parcel { row, body: Arc::clone(body) }),
-            None => orphans.push(row),
-        }
-    }
-    Ok((Refill { parcels, later }, orphans))
 }

@@ -46,7 +46,8 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// The modules that a source names after `crate::`, in groups too.
 fn imports(source: &str) -> BTreeSet<String> {
-    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let code: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let mut modules = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -60,7 +61,8 @@ fn imports(source: &str) -> BTreeSet<String> {
 }
 
 fn word(text: &str) -> Option<String> {
-    let word: String = text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    let word: String =
+        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     (!word.is_empty()).then_some(word)
 }
 
@@ -107,7 +109,8 @@ fn no_floor_imports_a_higher_one_and_there_are_no_circles() {
         if module == "lib" {
             continue;
         }
-        let floor = floors.get(module).unwrap_or_else(|| panic!("{} has no floor: give it one", below.display()));
+        let floor =
+            floors.get(module).unwrap_or_else(|| panic!("{} has no floor: give it one", below.display()));
         for imported in imports(&fs::read_to_string(&file).unwrap()) {
             let Some(other) = floors.get(imported.as_str()) else { continue };
             assert!(other <= floor, "{} (floor {floor}) imports {imported} (floor {other})", below.display());
