@@ -59,17 +59,22 @@ impl Ingest {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// Stores all of these events or none. `claim`: the key that covers them.
+    /// Stores all of these events or none. `claim`: the key that covers them. Goes on when the caller goes away.
     pub async fn submit_all(
         &self,
-        events: &[NewEvent],
-        claim: Option<&ingest::BatchClaim>,
+        events: Vec<NewEvent>,
+        claim: Option<ingest::BatchClaim>,
     ) -> Result<Ingested, ApiError> {
-        let publish = self.handoff.begins().await;
-        let outcome = self.store_all(events, claim).await;
-        let committed = if matches!(outcome, Ok(Ingested::Committed)) { parcels(events) } else { Vec::new() };
-        self.handoff.ends(publish, committed).await;
-        outcome
+        let this = self.clone();
+        let storing = tokio::spawn(async move {
+            let publish = this.handoff.begins().await;
+            let outcome = this.store_all(&events, claim.as_ref()).await;
+            let committed =
+                if matches!(outcome, Ok(Ingested::Committed)) { parcels(&events) } else { Vec::new() };
+            this.handoff.ends(publish, committed).await;
+            outcome
+        });
+        storing.await.map_err(ApiError::internal)?
     }
 
     async fn store_all(

@@ -241,7 +241,7 @@ pub async fn publish_batch(
                 answer: answer.clone(),
             },
         });
-        match state.ingest.submit_all(&events, claim.as_ref()).await? {
+        match state.ingest.submit_all(events, claim).await? {
             Ingested::Committed => return Ok(accepted(answer, false)),
             Ingested::Replayed { fingerprint: first, answer } => {
                 return replayed(&first, &fingerprint, answer);
