@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 5 | `cli` → [`app`] |
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
-//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`events`], [`deliveries`], [`audit`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`audit`] |
 //! | 2 | [`auth`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
@@ -23,6 +23,7 @@ pub mod db;
 pub mod deliveries;
 pub mod egress;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod formats;
 pub mod locations;

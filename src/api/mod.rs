@@ -8,7 +8,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     audit,
     auth::Context,
-    deliveries, endpoints,
+    deliveries, endpoints, event_types,
     events::{self, EventsState},
     locations, tenants,
     web::{ApiError, json::BODY_MAX_BYTES, request},
@@ -20,6 +20,7 @@ pub fn router(context: &Context, events: EventsState) -> Router {
         .merge(tenants::router(context.clone()))
         .merge(locations::router(context.clone()))
         .merge(endpoints::router(context.clone()))
+        .merge(event_types::router(context.clone()))
         .merge(events::router(events))
         .merge(deliveries::router(context.clone()))
         .merge(audit::router(context.clone()))

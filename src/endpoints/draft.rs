@@ -10,11 +10,7 @@ use crate::{
     egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
     formats::{Format, check_retry_schedule_s, check_timeout_ms, presets},
     locations::LocationRef,
-    types::{
-        event_type::{EventType, Pattern},
-        secret::SigningSecret,
-        text::Name,
-    },
+    types::{event_type::Pattern, secret::SigningSecret, text::Name},
     web::{ApiError, Patch, fields::Fields, json::escape},
 };
 
@@ -115,13 +111,13 @@ impl CreateBody {
             event_types: self.event_types,
             rate_limit_per_s: self.rate_limit_per_s,
             max_in_flight: self.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
-            format: self.format.unwrap_or_else(|| tenant.preset.format.name.clone()),
+            format: self.format.unwrap_or_else(|| tenant.catalogue.preset.format.name.clone()),
             headers: self.headers.unwrap_or_default(),
             timeout_ms: self.timeout_ms,
             retry_schedule_s: self.retry_schedule_s,
             metadata: metadata.unwrap_or_default(),
         };
-        let checked = draft.check(&mut fields, policy, tenant);
+        let checked = draft.check(&mut fields, &[], policy, tenant);
         if let (Some(checked), Some(secret)) = (&checked, &secret) {
             fits(&mut fields, "/secret", checked.format, secret);
         }
@@ -189,7 +185,7 @@ impl UpdateBody {
             draft.max_in_flight = most.unwrap_or(MAX_IN_FLIGHT_DEFAULT);
         }
         if let Some(format) = fields.optional("format", self.format, Ok) {
-            draft.format = format.unwrap_or_else(|| tenant.preset.format.name.clone());
+            draft.format = format.unwrap_or_else(|| tenant.catalogue.preset.format.name.clone());
         }
         match fields.optional("headers", self.headers, Ok) {
             None => {}
@@ -203,7 +199,7 @@ impl UpdateBody {
             draft.retry_schedule_s = schedule;
         }
         fields.patch_metadata(self.metadata, &mut draft.metadata);
-        let checked = draft.check(&mut fields, policy, tenant);
+        let checked = draft.check(&mut fields, &stored.event_types, policy, tenant);
         if let Some(checked) = &checked {
             fits(&mut fields, "/format", checked.format, secret);
         }
@@ -229,7 +225,13 @@ fn unsigned(column: Option<i32>) -> Option<u32> {
 }
 
 impl Draft {
-    fn check(self, fields: &mut Fields, policy: &Policy, tenant: &TenantSettings) -> Option<Checked> {
+    fn check(
+        self,
+        fields: &mut Fields,
+        already: &[String],
+        policy: &Policy,
+        tenant: &TenantSettings,
+    ) -> Option<Checked> {
         let name = fields.take("/name", Name::parse(self.name));
         let format = fields.take(
             "/format",
@@ -238,7 +240,7 @@ impl Draft {
         let rule = SchemeRule { format_allows_http: format.is_some_and(|format| format.allow_http) };
         let url =
             fields.take("/url", policy.parse_url(&self.url, rule).map_err(|refusal| refusal.to_string()));
-        let patterns = check_patterns(fields, "/event_types", &self.event_types, tenant);
+        let patterns = check_patterns(fields, "/event_types", &self.event_types, already, tenant);
         let rate = fields.take("/rate_limit_per_s", within(self.rate_limit_per_s, RATE_LIMIT_MAX_PER_S));
         let most = fields.take("/max_in_flight", within(Some(self.max_in_flight), MAX_IN_FLIGHT_MAX));
         if let Some(timeout_ms) = self.timeout_ms {
@@ -288,6 +290,8 @@ pub fn check_patterns(
     fields: &mut Fields,
     pointer: &str,
     texts: &[String],
+    // Subscriptions that the endpoint has: they stay good when their type is archived.
+    already: &[String],
     tenant: &TenantSettings,
 ) -> Option<Vec<Pattern>> {
     if texts.is_empty() {
@@ -303,7 +307,11 @@ pub fn check_patterns(
         let pattern = Pattern::parse(text.as_str()).map_err(|error| error.to_string()).and_then(|pattern| {
             if patterns.contains(&pattern) {
                 Err("is given twice".to_owned())
-            } else if !tenant.allow_unknown_event_types && !is_known(&pattern, tenant) {
+            } else if already.contains(text) {
+                Ok(pattern)
+            } else if tenant.catalogue.is_archived(text) {
+                Err("is archived, and takes no new subscriptions".to_owned())
+            } else if !tenant.allow_unknown_event_types && !tenant.catalogue.offers(&pattern) {
                 Err("is not an event type of this tenant".to_owned())
             } else {
                 Ok(pattern)
@@ -312,9 +320,4 @@ pub fn check_patterns(
         patterns.extend(fields.take(format!("{pointer}/{at}"), pattern));
     }
     (patterns.len() == texts.len()).then_some(patterns)
-}
-
-fn is_known(pattern: &Pattern, tenant: &TenantSettings) -> bool {
-    let known = |name: &EventType| pattern.matches(name);
-    tenant.preset.event_types.iter().any(|event_type| known(&event_type.name))
 }

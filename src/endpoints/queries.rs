@@ -1,12 +1,12 @@
 //! SQL of the endpoints.
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::draft::Checked;
 use crate::{
-    formats::presets::{self, Preset},
+    event_types::{self, Catalogue},
     types::{EndpointId, LocationId, TenantId, Timestamp, event_type::Pattern},
     web::page::Keyset,
 };
@@ -18,22 +18,18 @@ pub const PENDING_COUNT_MAX: i64 = 10_000;
 
 /// What decides about a tenant's endpoints.
 pub struct TenantSettings {
-    pub preset: &'static Preset,
+    pub catalogue: Catalogue,
     pub allow_unknown_event_types: bool,
 }
 
-pub async fn tenant_settings(
-    db: impl PgExecutor<'_>,
-    tenant: TenantId,
-) -> sqlx::Result<Option<TenantSettings>> {
-    let row =
-        sqlx::query!("SELECT preset, allow_unknown_event_types FROM tenants WHERE id = $1", tenant.uuid())
-            .fetch_optional(db)
-            .await?;
-    Ok(row.and_then(|row| {
-        let preset = presets::preset(&row.preset)?;
-        Some(TenantSettings { preset, allow_unknown_event_types: row.allow_unknown_event_types })
-    }))
+pub async fn tenant_settings(db: &PgPool, tenant: TenantId) -> sqlx::Result<Option<TenantSettings>> {
+    let Some(catalogue) = event_types::load(db, tenant).await? else { return Ok(None) };
+    let allow =
+        sqlx::query_scalar!("SELECT allow_unknown_event_types FROM tenants WHERE id = $1", tenant.uuid());
+    Ok(allow
+        .fetch_optional(db)
+        .await?
+        .map(|allow_unknown_event_types| TenantSettings { catalogue, allow_unknown_event_types }))
 }
 
 /// An endpoint as it is stored.

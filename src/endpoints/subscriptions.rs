@@ -54,9 +54,10 @@ pub async fn replace(
 ) -> Result<(StatusCode, Json<SubscriptionList>), ApiError> {
     let texts: Vec<String> = body.into_iter().map(|subscription| subscription.event_type).collect();
     let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
-    let mut fields = Fields::default();
-    let patterns = check_patterns(&mut fields, "", &texts, &settings);
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let mut fields = Fields::default();
+    let patterns = check_patterns(&mut fields, "", &texts, &stored.event_types, &settings);
     let patterns = fields.done(|| patterns)?;
     queries::set_patterns(change.db(), tenant.id, id, &patterns, context.clock.now()).await?;
     queries::touch(change.db(), tenant.id, id, context.clock.now()).await?;

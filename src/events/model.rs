@@ -174,6 +174,8 @@ pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
 /// What may be published to this location.
 pub enum Refusal {
     Field(&'static str, String),
+    /// Of the data, against the type's schema.
+    Rules(Vec<(String, String)>),
     /// 409
     ChannelDisconnected(Channel),
 }
@@ -183,12 +185,11 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
     if draft.event_type.is_operational() {
         return Err(Refusal::Field("/type", "is one of Posthaste's own, which nobody can publish".into()));
     }
-    let known = routing.preset.event_type(draft.event_type.as_str());
+    let known = routing.catalogue.find(draft.event_type.as_str());
     if known.is_none() && !routing.allow_unknown_event_types {
         return Err(Refusal::Field("/type", "is not an event type of this tenant".into()));
     }
-    let fixed =
-        known.and_then(|known| known.channel.as_deref()).and_then(|channel| Channel::parse(channel).ok());
+    let fixed = known.and_then(|known| known.channel).and_then(|channel| Channel::parse(channel).ok());
     let channel = match (fixed, draft.channel) {
         (Some(fixed), Some(given)) if fixed != given => {
             let detail = format!("must be {}, the channel of this type", fixed.as_str());
@@ -206,7 +207,8 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
             "must be an object, for the wire format of an endpoint that gets it".into(),
         ));
     }
-    Ok(channel)
+    let broken = routing.broken_rules(draft.event_type.as_str(), &draft.data);
+    if broken.is_empty() { Ok(channel) } else { Err(Refusal::Rules(broken)) }
 }
 
 impl Draft {

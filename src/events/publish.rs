@@ -52,17 +52,22 @@ pub async fn publish(
     let mut routing = state.routing.of(publisher.id, &location).await?.ok_or(ApiError::NotFound)?;
     let draft = fields.done(|| draft)?;
     let id = state.context.clock.mint_in(routing.location_id.shard());
+    let mut is_new = false;
     for _ in 0..ROUTINGS_MAX {
-        let (event, answer) = ready(&state, &publisher, &routing, &draft, id, key.as_deref())?;
-        match state.ingest.submit(event).await? {
-            Ingested::Committed => return Ok(accepted(answer, false)),
-            Ingested::Replayed { fingerprint, answer } => {
-                return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
-            }
-            Ingested::Stale => {
-                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
-            }
+        match ready(&state, &publisher, &routing, &draft, id, key.as_deref()) {
+            Ok((event, answer)) => match state.ingest.submit(event).await? {
+                Ingested::Committed => return Ok(accepted(answer, false)),
+                Ingested::Replayed { fingerprint, answer } => {
+                    return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
+                }
+                Ingested::Stale => {}
+            },
+            // What was remembered may be outdated: nobody is refused by that.
+            Err(_) if !is_new => {}
+            Err(refused) => return Err(refused),
         }
+        routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+        is_new = true;
     }
     Err(ApiError::Unavailable("the location's endpoints change faster than an event can be routed".into()))
 }
@@ -160,6 +165,12 @@ fn told(refusal: Refusal, at: &str) -> ApiError {
         Refusal::Field(field, detail) => {
             ApiError::Invalid(vec![FieldError::new(format!("{at}{field}"), detail)])
         }
+        Refusal::Rules(broken) => ApiError::Invalid(
+            broken
+                .into_iter()
+                .map(|(place, detail)| FieldError::new(format!("{at}/data{place}"), detail))
+                .collect(),
+        ),
         Refusal::ChannelDisconnected(channel) => ApiError::Conflict(
             format!("The location's channel {} is not connected.", channel.as_str()).into(),
         ),
@@ -228,33 +239,39 @@ pub async fn publish_batch(
         }
         hash.finalize().into()
     };
+    let mut is_new = false;
     for _ in 0..ROUTINGS_MAX {
-        let (events, answer) = ready_batch(&state, &publisher, &drafts).await?;
-        let claim = key.as_ref().map(|key| BatchClaim {
-            shard: publisher.id.shard(),
-            tenant_id: publisher.id,
-            id: state.context.clock.mint(),
-            claim: Claim {
-                route: "events/batch".to_owned(),
-                key: key.clone(),
-                fingerprint,
-                answer: answer.clone(),
-            },
-        });
-        match state.ingest.submit_all(events, claim).await? {
-            Ingested::Committed => return Ok(accepted(answer, false)),
-            Ingested::Replayed { fingerprint: first, answer } => {
-                return replayed(&first, &fingerprint, answer);
-            }
-            Ingested::Stale => {
-                for (location, _) in &drafts {
-                    state.routing.forget(publisher.id, location).await;
-                }
-                if !publisher.is_live(&state.context).await? {
-                    return Err(UNKNOWN_KEY);
+        match ready_batch(&state, &publisher, &drafts).await {
+            Ok((events, answer)) => {
+                let claim = key.as_ref().map(|key| BatchClaim {
+                    shard: publisher.id.shard(),
+                    tenant_id: publisher.id,
+                    id: state.context.clock.mint(),
+                    claim: Claim {
+                        route: "events/batch".to_owned(),
+                        key: key.clone(),
+                        fingerprint,
+                        answer: answer.clone(),
+                    },
+                });
+                match state.ingest.submit_all(events, claim).await? {
+                    Ingested::Committed => return Ok(accepted(answer, false)),
+                    Ingested::Replayed { fingerprint: first, answer } => {
+                        return replayed(&first, &fingerprint, answer);
+                    }
+                    Ingested::Stale => {}
                 }
             }
+            Err(_) if !is_new => {}
+            Err(refused) => return Err(refused),
         }
+        for (location, _) in &drafts {
+            state.routing.forget(publisher.id, location).await;
+        }
+        if !publisher.is_live(&state.context).await? {
+            return Err(UNKNOWN_KEY);
+        }
+        is_new = true;
     }
     Err(ApiError::Unavailable("the locations' endpoints change faster than events can be routed".into()))
 }

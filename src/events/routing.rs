@@ -1,14 +1,15 @@
 //! Who gets an event: a location's routing table, in memory, by version.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use jsonschema::Validator;
 use moka::future::Cache;
 use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
     endpoints::target::format_of,
-    formats::presets::{self, Preset},
+    event_types::{self, Catalogue, compile_schema},
     locations::{Channel, LocationRef},
     types::{
         EndpointId, LocationId, TenantId,
@@ -18,13 +19,17 @@ use crate::{
 
 /// Locations whose tables are remembered.
 const CACHE_ENTRIES: u64 = 50_000;
+/// Errors told of one payload.
+const BROKEN_RULES_MAX: usize = 20;
 
 /// Everything that decides about a publish to one location, as of one version.
 pub struct Routing {
     pub location_id: LocationId,
     pub version: i64,
-    pub preset: &'static Preset,
+    pub catalogue: Catalogue,
     pub allow_unknown_event_types: bool,
+    /// By event type, where the tenant has payloads validated.
+    validators: HashMap<String, Validator>,
     /// Empty: unchecked.
     channels: Value,
     endpoints: Vec<Routed>,
@@ -43,6 +48,18 @@ impl Routing {
         self.endpoints
             .iter()
             .filter(move |endpoint| endpoint.patterns.iter().any(|pattern| pattern.matches(event_type)))
+    }
+
+    /// What the type's schema says against this data: pointers into it, and why.
+    pub fn broken_rules(&self, event_type: &str, data: &str) -> Vec<(String, String)> {
+        let Some(validator) = self.validators.get(event_type) else { return Vec::new() };
+        match serde_json::from_str::<Value>(data) {
+            Ok(value) => {
+                let errors = validator.iter_errors(&value).take(BROKEN_RULES_MAX);
+                errors.map(|error| (error.instance_path().to_string(), error.to_string())).collect()
+            }
+            Err(error) => vec![(String::new(), format!("can't be validated: {error}"))],
+        }
     }
 
     /// False where the location has channels listed and not this one.
@@ -106,7 +123,7 @@ async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::
     // One statement: version and content are of one moment.
     let rows = sqlx::query!(
         r#"
-        SELECT l.id AS "location_id: LocationId", l.routing_version, l.channels, t.preset, t.allow_unknown_event_types,
+        SELECT l.id AS "location_id: LocationId", l.routing_version, l.channels, t.validate_payloads, t.allow_unknown_event_types,
             e.id AS "endpoint_id?: EndpointId", e.format_version AS "format_version?",
             (e.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
             coalesce(s.patterns, '{}') AS "patterns!"
@@ -129,11 +146,20 @@ async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::
     .fetch_all(pool)
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
-    let Some(preset) = presets::preset(&first.preset) else { return Ok(None) };
+    // Read after the version: what is newer than it is found out by the statement that stores.
+    let Some(catalogue) = event_types::load(pool, tenant).await? else { return Ok(None) };
+    let mut validators = HashMap::new();
+    if first.validate_payloads {
+        let compiled = catalogue
+            .schemas()
+            .filter_map(|(name, schema)| Some((name.to_owned(), compile_schema(schema).ok()?)));
+        validators = compiled.collect();
+    }
     let mut routing = Routing {
         location_id: first.location_id,
         version: first.routing_version,
-        preset,
+        catalogue,
+        validators,
         allow_unknown_event_types: first.allow_unknown_event_types,
         channels: first.channels.clone(),
         endpoints: Vec::new(),

@@ -39,6 +39,7 @@ pub struct CreateBody {
     preset: Option<String>,
     external_id: Option<String>,
     allow_unknown_event_types: Option<bool>,
+    validate_payloads: Option<bool>,
     retention_days: Option<u16>,
     failing_days: Option<u16>,
     metadata: Option<Map<String, Value>>,
@@ -54,6 +55,8 @@ pub struct UpdateBody {
     #[serde(default)]
     allow_unknown_event_types: Patch<bool>,
     #[serde(default)]
+    validate_payloads: Patch<bool>,
+    #[serde(default)]
     retention_days: Patch<u16>,
     #[serde(default)]
     failing_days: Patch<u16>,
@@ -67,6 +70,7 @@ pub struct NewTenant {
     pub preset: &'static str,
     pub external_id: Option<ExternalId>,
     pub allow_unknown_event_types: bool,
+    pub validate_payloads: bool,
     pub retention_days: Option<u16>,
     pub failing_days: u16,
     pub metadata: Value,
@@ -85,12 +89,14 @@ impl CreateBody {
             fields.take("/failing_days", failing_days(self.failing_days.unwrap_or(FAILING_DAYS_DEFAULT)));
         let metadata = fields.metadata("/metadata", self.metadata.unwrap_or_default());
         let allow_unknown_event_types = self.allow_unknown_event_types.unwrap_or(false);
+        let validate_payloads = self.validate_payloads.unwrap_or(false);
         fields.done(|| {
             Some(NewTenant {
                 name: name?,
                 preset: preset?,
                 external_id: external_id?,
                 allow_unknown_event_types,
+                validate_payloads,
                 retention_days: retention_days?,
                 failing_days: failing_days?,
                 metadata: metadata?,
@@ -112,6 +118,9 @@ impl UpdateBody {
         if let Some(allow) = fields.required("allow_unknown_event_types", self.allow_unknown_event_types, Ok)
         {
             tenant.allow_unknown_event_types = allow;
+        }
+        if let Some(validate) = fields.required("validate_payloads", self.validate_payloads, Ok) {
+            tenant.validate_payloads = validate;
         }
         if let Some(days) = fields.optional("retention_days", self.retention_days, retention_days) {
             tenant.retention_days = days.map(i32::from);

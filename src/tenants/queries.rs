@@ -19,7 +19,7 @@ pub async fn insert(
         r#"
         INSERT INTO tenants (id, name, preset, external_id, allow_unknown_event_types, validate_payloads, retention_days,
             failing_days, metadata, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $9)
+        VALUES ($1, $2, $3, $4, $5, $10, $6, $7, $8, $9, $9)
         RETURNING id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
             retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
         "#,
@@ -31,7 +31,8 @@ pub async fn insert(
         tenant.retention_days.map(i32::from),
         i32::from(tenant.failing_days),
         tenant.metadata,
-        now.datetime()
+        now.datetime(),
+        tenant.validate_payloads
     )
     .fetch_one(db)
     .await
@@ -77,7 +78,7 @@ pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Ten
 pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE tenants SET name = $2, external_id = $3, allow_unknown_event_types = $4, retention_days = $5,
-             failing_days = $6, metadata = $7, updated_at = $8
+             failing_days = $6, metadata = $7, updated_at = $8, validate_payloads = $9
          WHERE id = $1",
         tenant.id.uuid(),
         tenant.name,
@@ -86,7 +87,8 @@ pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> 
         tenant.retention_days,
         tenant.failing_days,
         tenant.metadata,
-        tenant.updated_at.datetime()
+        tenant.updated_at.datetime(),
+        tenant.validate_payloads
     )
     .execute(&mut *db)
     .await?;

@@ -71,6 +71,11 @@ impl Pattern {
         &self.0
     }
 
+    /// As [`Pattern::matches`], for a name that has been parsed before.
+    pub fn matches_name(&self, name: &str) -> bool {
+        EventType::parse(name).is_ok_and(|name| self.matches(&name))
+    }
+
     /// `prefix.*` matches every level below `prefix`, not `prefix` itself; `*` matches all but operational types.
     pub fn matches(&self, event_type: &EventType) -> bool {
         if self.0 == EVERYTHING {

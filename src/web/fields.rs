@@ -135,7 +135,7 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 /// Where a text of this value holds a NUL, which Postgres can't store.
-fn nul_in(value: &Value) -> Option<String> {
+pub fn nul_in(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => text.contains('\0').then(String::new),
         Value::Array(items) => {

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Module and floor, as `src/lib.rs` and ARCHITECTURE.md say.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 24] = [
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("tenants", 3),
     ("locations", 3),
     ("endpoints", 3),
+    ("event_types", 3),
     ("events", 3),
     ("deliveries", 3),
     ("audit", 3),

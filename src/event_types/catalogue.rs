@@ -1,0 +1,66 @@
+//! What a tenant can publish and subscribe to.
+
+use serde_json::Value;
+use sqlx::PgExecutor;
+
+use super::queries;
+use crate::{
+    formats::presets::{self, Preset},
+    types::{TenantId, event_type::Pattern},
+};
+
+/// A preset's types and the tenant's own.
+pub struct Catalogue {
+    pub preset: &'static Preset,
+    pub custom: Vec<queries::Custom>,
+}
+
+/// What matters about a type when it is published.
+pub struct Known<'a> {
+    pub channel: Option<&'a str>,
+    pub schema: Option<&'a Value>,
+}
+
+impl Catalogue {
+    /// A tenant's own type goes before a preset's of the same name.
+    pub fn find(&self, name: &str) -> Option<Known<'_>> {
+        let custom = self.custom.iter().find(|custom| custom.name == name);
+        let own =
+            custom.map(|custom| Known { channel: custom.channel.as_deref(), schema: custom.schema.as_ref() });
+        own.or_else(|| {
+            let known = self.preset.event_type(name)?;
+            Some(Known { channel: known.channel.as_deref(), schema: known.schema.as_ref() })
+        })
+    }
+
+    pub fn is_archived(&self, name: &str) -> bool {
+        self.custom.iter().any(|custom| custom.name == name && custom.archived_at.is_some())
+    }
+
+    /// Whether a new subscription to this pattern could ever get anything.
+    pub fn offers(&self, pattern: &Pattern) -> bool {
+        let own =
+            |custom: &queries::Custom| custom.archived_at.is_none() && pattern.matches_name(&custom.name);
+        self.custom.iter().any(own)
+            || self.preset.event_types.iter().any(|known| pattern.matches(&known.name))
+    }
+
+    /// Names of the types that have a schema, with it.
+    pub fn schemas(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let own =
+            self.custom.iter().filter_map(|custom| Some((custom.name.as_str(), custom.schema.as_ref()?)));
+        let preset = self
+            .preset
+            .event_types
+            .iter()
+            .filter_map(|known| Some((known.name.as_str(), known.schema.as_ref()?)));
+        preset.filter(|(name, _)| !self.custom.iter().any(|custom| custom.name == *name)).chain(own)
+    }
+}
+
+/// `None` where there is no such tenant.
+pub async fn load(db: impl PgExecutor<'_> + Copy, tenant: TenantId) -> sqlx::Result<Option<Catalogue>> {
+    let Some(preset) = queries::preset_of(db, tenant).await? else { return Ok(None) };
+    let Some(preset) = presets::preset(&preset) else { return Ok(None) };
+    Ok(Some(Catalogue { preset, custom: queries::all(db, tenant).await? }))
+}

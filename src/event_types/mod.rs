@@ -1,0 +1,14 @@
+//! Event types: the catalogue of a tenant's preset, and types of the tenant's own.
+//!
+//! A preset's types are part of the program and can't be changed. A tenant's own ones may have a JSON Schema; publishing is
+//! checked against it where the tenant asks for that. Deleting a type archives it: it takes no new subscriptions, and
+//! those that it has go on.
+
+mod api;
+mod catalogue;
+mod model;
+mod queries;
+
+pub use api::router;
+pub use catalogue::{Catalogue, load};
+pub use model::compile_schema;

@@ -1,0 +1,196 @@
+//! What an event type looks like, and what may be said of one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::queries::Custom;
+use crate::{
+    formats::presets::PresetEventType,
+    types::{Timestamp, event_type::EventType},
+    web::{
+        ApiError, Patch,
+        fields::{Fields, nul_in},
+    },
+};
+
+const DESCRIPTION_MAX_CHARS: usize = 1_000;
+const GROUP_MAX_CHARS: usize = 64;
+/// Largest schema or example, as JSON text.
+const JSON_MAX_BYTES: usize = 64 * 1024;
+const CHANNELS: [&str; 3] = ["whatsapp", "imessage", "sms"];
+
+#[derive(Serialize)]
+pub struct EventTypeView {
+    pub name: String,
+    pub description: String,
+    pub group: String,
+    pub channel: Option<String>,
+    pub schema: Option<Value>,
+    pub example: Option<Value>,
+    /// `null`: the tenant's own.
+    pub preset: Option<String>,
+    pub archived_at: Option<Timestamp>,
+}
+
+impl From<Custom> for EventTypeView {
+    fn from(custom: Custom) -> Self {
+        let Custom { name, description, group, channel, schema, example, archived_at } = custom;
+        Self { name, description, group, channel, schema, example, preset: None, archived_at }
+    }
+}
+
+impl EventTypeView {
+    pub fn of_preset(preset: &str, known: &PresetEventType) -> Self {
+        Self {
+            name: known.name.as_str().to_owned(),
+            description: known.description.clone(),
+            group: known.group.clone(),
+            channel: known.channel.clone(),
+            schema: known.schema.clone(),
+            example: Some(known.example.clone()),
+            preset: Some(preset.to_owned()),
+            archived_at: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    name: String,
+    description: String,
+    group: Option<String>,
+    channel: Option<String>,
+    schema: Option<Value>,
+    example: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    #[serde(default)]
+    description: Patch<String>,
+    #[serde(default)]
+    group: Patch<String>,
+    #[serde(default)]
+    channel: Patch<String>,
+    /// Replaced as a whole: merging schemas would surprise.
+    #[serde(default)]
+    schema: Patch<Value>,
+    #[serde(default)]
+    example: Patch<Value>,
+}
+
+impl CreateBody {
+    pub fn parse(self) -> Result<Custom, ApiError> {
+        let mut fields = Fields::default();
+        let name = fields.take("/name", own_name(&self.name));
+        let description = fields.take("/description", description(self.description));
+        let group = fields.take("/group", self.group.map_or(Ok("custom".to_owned()), group));
+        let channel = fields.take("/channel", self.channel.map(channel).transpose());
+        let schema = fields.take("/schema", self.schema.map(schema).transpose());
+        let example = fields.take("/example", self.example.map(example).transpose());
+        check_example(&mut fields, schema.as_ref(), example.as_ref());
+        fields.done(|| {
+            Some(Custom {
+                name: name?,
+                description: description?,
+                group: group?,
+                channel: channel?,
+                schema: schema?,
+                example: example?,
+                archived_at: None,
+            })
+        })
+    }
+}
+
+impl UpdateBody {
+    pub fn apply(self, custom: &mut Custom) -> Result<Vec<&'static str>, ApiError> {
+        let mut fields = Fields::default();
+        if let Some(text) = fields.required("description", self.description, description) {
+            custom.description = text;
+        }
+        if let Some(text) = fields.required("group", self.group, group) {
+            custom.group = text;
+        }
+        if let Some(word) = fields.optional("channel", self.channel, channel) {
+            custom.channel = word;
+        }
+        if let Some(value) = fields.optional("schema", self.schema, schema) {
+            custom.schema = value;
+        }
+        if let Some(value) = fields.optional("example", self.example, example) {
+            custom.example = value;
+        }
+        check_example(&mut fields, Some(&custom.schema), Some(&custom.example));
+        fields.finish()
+    }
+}
+
+fn own_name(text: &str) -> Result<String, String> {
+    let name = EventType::parse(text).map_err(|error| error.to_string())?;
+    if name.is_operational() {
+        Err("must not start with posthaste.".into())
+    } else {
+        Ok(name.as_str().to_owned())
+    }
+}
+
+fn printable(text: String, most: usize) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".into());
+    }
+    if text.chars().count() > most {
+        return Err(format!("must have at most {most} characters"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        Err("must not contain control characters".into())
+    } else {
+        Ok(text)
+    }
+}
+
+fn description(text: String) -> Result<String, String> {
+    printable(text, DESCRIPTION_MAX_CHARS)
+}
+
+fn group(text: String) -> Result<String, String> {
+    printable(text, GROUP_MAX_CHARS)
+}
+
+fn channel(word: String) -> Result<String, String> {
+    if CHANNELS.contains(&word.as_str()) {
+        Ok(word)
+    } else {
+        Err(format!("must be one of {}", CHANNELS.join(", ")))
+    }
+}
+
+fn schema(value: Value) -> Result<Value, String> {
+    let value = example(value)?;
+    compile_schema(&value).map(|_| value)
+}
+
+/// JSON Schema 2020-12. References lead nowhere but into the schema itself: nothing is fetched.
+pub fn compile_schema(schema: &Value) -> Result<jsonschema::Validator, String> {
+    jsonschema::draft202012::new(schema).map_err(|error| format!("is not a JSON Schema: {error}"))
+}
+
+fn example(value: Value) -> Result<Value, String> {
+    if value.to_string().len() > JSON_MAX_BYTES {
+        return Err(format!("must have at most {JSON_MAX_BYTES} bytes"));
+    }
+    if nul_in(&value).is_some() { Err("must not contain the character U+0000".into()) } else { Ok(value) }
+}
+
+/// An example that breaks its own schema would mislead whoever reads it.
+fn check_example(fields: &mut Fields, schema: Option<&Option<Value>>, example: Option<&Option<Value>>) {
+    if let (Some(Some(schema)), Some(Some(example))) = (schema, example)
+        && let Ok(validator) = compile_schema(schema)
+    {
+        for error in validator.iter_errors(example) {
+            fields.wrong(format!("/example{}", error.instance_path()), error.to_string());
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The API as its users see it.
+mod event_types;
