@@ -1,2 +1,3 @@
 //! The API as its users see it.
 mod event_types;
+mod manners;
