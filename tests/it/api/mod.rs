@@ -1,3 +1,4 @@
 //! The API as its users see it.
 mod event_types;
+mod isolation;
 mod manners;
