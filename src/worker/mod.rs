@@ -16,6 +16,7 @@ mod keeper;
 mod owner;
 pub mod retry;
 pub mod scheduler;
+mod silence;
 
 use std::sync::Arc;
 
