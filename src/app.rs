@@ -175,7 +175,7 @@ impl App {
                 stop_work.clone(),
             ));
         } else {
-            workers.spawn(bell::ring_for_all(pools.api.clone(), handed));
+            workers.spawn(bell::ring_for_all(pools.api.clone(), handed, stop_work.clone()));
         }
         let server = listener.map(|listener| {
             let context = Context::new(ContextParts {
