@@ -55,7 +55,7 @@ pub async fn replace(
     let texts: Vec<String> = body.into_iter().map(|subscription| subscription.event_type).collect();
     let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();
-    let patterns = check_patterns(&mut fields, "", &texts, &settings);
+    let patterns = check_patterns(&mut fields, ("", "/event_type"), &texts, &settings);
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
     let patterns = fields.done(|| patterns)?;
     queries::set_patterns(change.db(), tenant.id, id, &patterns, context.clock.now()).await?;
