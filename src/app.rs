@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
 use crate::{
-    api,
+    api::{self, Manners},
     auth::{ApiKey, Context, ContextParts},
     config::Settings,
     db::{
@@ -175,7 +175,7 @@ impl App {
                 stop_work.clone(),
             ));
         } else {
-            workers.spawn(bell::ring_for_all(pools.api.clone(), handed));
+            workers.spawn(bell::ring_for_all(pools.api.clone(), handed, stop_work.clone()));
         }
         let server = listener.map(|listener| {
             let context = Context::new(ContextParts {
@@ -187,7 +187,11 @@ impl App {
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
             });
             let events = EventsState::new(context.clone(), ingest, pools.api.clone());
-            let router = api::router(&context, events);
+            let manners = Manners {
+                cors_origins: settings.cors_origins.clone(),
+                rate_limit_per_s: settings.rate_limit_per_s,
+            };
+            let router = api::router(&context, events, &manners);
             let listener = listener.tap_io(|stream| {
                 // Small answers should not wait for more to come. A stream that can't is served all the same.
                 let _ = stream.set_nodelay(true);

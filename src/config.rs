@@ -5,11 +5,15 @@ use std::{
     path::PathBuf,
 };
 
+use axum::http::HeaderValue;
 use clap::{Args, CommandFactory, builder::BoolishValueParser};
 use ipnet::IpNet;
 
 /// Days that events and their history are kept.
 pub const RETENTION_DAYS_DEFAULT: u16 = 30;
+
+/// Requests a second of one key, where nothing else is said.
+pub const RATE_LIMIT_PER_S_DEFAULT: u32 = 500;
 
 /// What the program can be told. Every setting is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]
@@ -61,6 +65,21 @@ pub struct Settings {
     /// Addresses that deliveries come from, shown to tenants for their firewalls
     #[arg(long, env = "POSTHASTE_EGRESS_IPS", value_name = "IP,…", value_delimiter = ',', global = true)]
     pub egress_ips: Vec<IpAddr>,
+
+    /// Origins of web pages that may call the API from a browser, or `*`
+    #[arg(
+        long,
+        env = "POSTHASTE_CORS_ORIGINS",
+        value_name = "ORIGIN,…",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub cors_origins: Vec<HeaderValue>,
+
+    /// Requests a second of one API key, publishing apart; 0 is no limit
+    #[arg(long, env = "POSTHASTE_RATE_LIMIT_PER_S", value_name = "COUNT",
+          default_value_t = RATE_LIMIT_PER_S_DEFAULT, global = true)]
+    pub rate_limit_per_s: u32,
 
     /// Days that events and their history are kept
     #[arg(long, env = "POSTHASTE_RETENTION_DAYS", value_name = "DAYS", default_value_t = RETENTION_DAYS_DEFAULT,

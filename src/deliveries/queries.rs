@@ -159,7 +159,7 @@ pub async fn attempts(
             error_detail, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, response_status,
             response_headers, response_body, truncated
         FROM attempts WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3 AND tenant_id = $4 AND cause <> $5
-        ORDER BY id
+        ORDER BY number, id
         "#,
         endpoint.shard().column(),
         endpoint.uuid(),

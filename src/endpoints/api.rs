@@ -106,16 +106,7 @@ async fn make(
     }
     queries::insert(&mut transaction, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
     queries::set_patterns(&mut transaction, tenant.id, id, &checked.patterns, now).await?;
-    secrets::make_current(
-        &mut transaction,
-        &context.vault,
-        &context.clock,
-        tenant.id,
-        id,
-        &secret,
-        Duration::ZERO,
-    )
-    .await?;
+    secrets::make_current(&mut transaction, context, tenant.id, id, &secret, now, Duration::ZERO).await?;
     control::reroute(&mut *transaction, location).await?;
     let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
@@ -370,7 +361,7 @@ async fn rotate(
         ));
     }
     let grace = Duration::from_secs(grace_s);
-    secrets::make_current(change.db(), &context.vault, &context.clock, tenant.id, id, &secret, grace).await?;
+    secrets::make_current(change.db(), &context, tenant.id, id, &secret, now, grace).await?;
     queries::touch(change.db(), tenant.id, id, now).await?;
     let status = change.commit(&tenant.actor, "endpoint.secret.rotate", &[]).await?;
     Ok((status, Json(SecretView { secret: secret.reveal().to_owned() })))

@@ -240,7 +240,7 @@ impl Draft {
         let rule = SchemeRule { format_allows_http: format.is_some_and(|format| format.allow_http) };
         let url =
             fields.take("/url", policy.parse_url(&self.url, rule).map_err(|refusal| refusal.to_string()));
-        let patterns = check_patterns(fields, "/event_types", &self.event_types, already, tenant);
+        let patterns = check_patterns(fields, ("/event_types", ""), &self.event_types, already, tenant);
         let rate = fields.take("/rate_limit_per_s", within(self.rate_limit_per_s, RATE_LIMIT_MAX_PER_S));
         let most = fields.take("/max_in_flight", within(Some(self.max_in_flight), MAX_IN_FLIGHT_MAX));
         if let Some(timeout_ms) = self.timeout_ms {
@@ -285,10 +285,11 @@ fn within(value: Option<u32>, most: u32) -> Result<Option<u32>, String> {
     }
 }
 
-/// A set of subscriptions: at least one, none twice, each of something that the tenant can get.
+/// A set of subscriptions: at least one, none twice, each of something that the tenant can get. `member` follows the index
+/// in the pointer of a wrong one.
 pub fn check_patterns(
     fields: &mut Fields,
-    pointer: &str,
+    (pointer, member): (&str, &str),
     texts: &[String],
     // Subscriptions that the endpoint has: they stay good when their type is archived.
     already: &[String],
@@ -317,7 +318,7 @@ pub fn check_patterns(
                 Ok(pattern)
             }
         });
-        patterns.extend(fields.take(format!("{pointer}/{at}"), pattern));
+        patterns.extend(fields.take(format!("{pointer}/{at}{member}"), pattern));
     }
     (patterns.len() == texts.len()).then_some(patterns)
 }

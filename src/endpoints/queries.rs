@@ -274,7 +274,7 @@ pub async fn update(
 
 /// Counts the version up for a change that is not in the endpoint's own row.
 pub async fn touch(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     tenant: TenantId,
     id: EndpointId,
     now: Timestamp,
@@ -285,9 +285,9 @@ pub async fn touch(
         id.uuid(),
         now.datetime()
     )
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    insert_version(db, tenant, id, now).await
 }
 
 /// Replaces the whole set.

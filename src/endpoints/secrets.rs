@@ -6,8 +6,9 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::{
+    auth::Context,
     seal::{Purpose, SealError, Vault},
-    types::{Clock, EndpointId, TenantId, Timestamp, secret::SigningSecret},
+    types::{EndpointId, TenantId, Timestamp, secret::SigningSecret},
     web::ApiError,
 };
 
@@ -59,27 +60,30 @@ pub fn open(
     SigningSecret::parse(&text).map_err(|_| SealError::Broken)
 }
 
-/// Makes `secret` the current one. The one before goes on signing for `grace`.
+/// Makes `secret` the current one. The one before goes on signing for `grace`; without any, whatever signs ends now: the
+/// caller may have lost them all.
 pub async fn make_current(
     db: &mut PgConnection,
-    vault: &Vault,
-    clock: &Clock,
+    context: &Context,
     tenant: TenantId,
     endpoint: EndpointId,
     secret: &SigningSecret,
+    now: Timestamp,
     grace: Duration,
 ) -> Result<(), ApiError> {
-    let now = clock.now();
     sqlx::query!(
-        "UPDATE endpoint_secrets SET expires_at = $3 WHERE tenant_id = $1 AND endpoint_id = $2 AND expires_at IS NULL",
+        "UPDATE endpoint_secrets SET expires_at = $3
+         WHERE tenant_id = $1 AND endpoint_id = $2 AND (expires_at IS NULL OR ($4 AND expires_at > $3))",
         tenant.uuid(),
         endpoint.uuid(),
-        now.plus(grace).datetime()
+        now.plus(grace).datetime(),
+        grace.is_zero()
     )
     .execute(&mut *db)
     .await?;
-    let id: Uuid = clock.mint_in(endpoint.shard());
-    let sealed = vault
+    let id: Uuid = context.clock.mint_in(endpoint.shard());
+    let sealed = context
+        .vault
         .seal(secret.reveal().as_bytes(), secret_purpose(tenant, endpoint, id))
         .map_err(ApiError::internal)?;
     sqlx::query!(

@@ -57,7 +57,7 @@ pub async fn replace(
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();
-    let patterns = check_patterns(&mut fields, "", &texts, &stored.event_types, &settings);
+    let patterns = check_patterns(&mut fields, ("", "/event_type"), &texts, &stored.event_types, &settings);
     let patterns = fields.done(|| patterns)?;
     queries::set_patterns(change.db(), tenant.id, id, &patterns, context.clock.now()).await?;
     queries::touch(change.db(), tenant.id, id, context.clock.now()).await?;

@@ -22,6 +22,9 @@ use crate::{
     web::ApiError,
 };
 
+/// As fine as time is stored.
+const MOMENT: Duration = Duration::from_micros(1);
+
 /// Everything that an attempt needs but the event.
 pub struct Target {
     pub endpoint_id: EndpointId,
@@ -139,11 +142,18 @@ fn parse_custom(headers: &BTreeMap<String, String>) -> CustomHeaders {
 /// Everything that attempts to an endpoint were ever sent with: its versions, and its secrets with their lifetimes.
 pub struct History {
     /// Newest first.
-    versions: Vec<(i32, String, CustomHeaders)>,
+    versions: Vec<Version>,
     /// Newest first; made, and ended if it has an end.
     secrets: Vec<(SigningSecret, Timestamp, Option<Timestamp>)>,
     tenant_text: String,
     location_text: String,
+}
+
+struct Version {
+    number: i32,
+    url: String,
+    headers: CustomHeaders,
+    made_at: Timestamp,
 }
 
 impl History {
@@ -154,7 +164,8 @@ impl History {
         endpoint: EndpointId,
     ) -> Result<Option<Self>, ApiError> {
         let rows = sqlx::query!(
-            r#"SELECT e.location_id AS "location_id: LocationId", v.version, v.url, v.headers_sealed
+            r#"SELECT e.location_id AS "location_id: LocationId", v.version, v.url, v.headers_sealed,
+                   v.created_at AS "made_at: Timestamp"
                FROM endpoints e JOIN endpoint_versions v ON v.tenant_id = e.tenant_id AND v.endpoint_id = e.id
                WHERE e.tenant_id = $1 AND e.id = $2 AND e.deleted_at IS NULL ORDER BY v.version DESC"#,
             tenant.uuid(),
@@ -167,7 +178,8 @@ impl History {
         for row in rows {
             let headers = secrets::open_headers(vault, tenant, endpoint, row.headers_sealed.as_deref())
                 .map_err(ApiError::internal)?;
-            versions.push((row.version, row.url, parse_custom(&headers)));
+            let headers = parse_custom(&headers);
+            versions.push(Version { number: row.version, url: row.url, headers, made_at: row.made_at });
         }
         let mut live = Vec::new();
         for one in secrets::all(db, tenant, endpoint).await? {
@@ -193,13 +205,20 @@ impl History {
         at: Timestamp,
         body: &[u8],
     ) -> Option<(String, HeaderMap)> {
-        let (_, url, custom) = self.versions.iter().find(|(known, ..)| *known <= version)?;
+        let place = self.versions.iter().position(|known| known.number <= version)?;
+        let known = self.versions.get(place)?;
+        // The owner signs with the secrets that it read with this version, until it has read the next one: an attempt from
+        // in between lies after the rotation that it knew nothing of, or on an uneven clock before its own version.
+        let next = place.checked_sub(1).and_then(|place| self.versions.get(place));
+        let latest = next.map_or(at, |next| at.min(next.made_at.minus(MOMENT)));
+        let read_at = latest.max(known.made_at);
         let live = self
             .secrets
             .iter()
-            .filter(|(_, made_at, ends_at)| *made_at <= at && ends_at.is_none_or(|end| end > at));
+            .filter(|(_, made_at, ends_at)| *made_at <= read_at && ends_at.is_none_or(|end| end > read_at));
         let signer = signer(format, &live.map(|(secret, ..)| secret.clone()).collect::<Vec<_>>())?;
-        Some((url.clone(), request_headers(custom, &signer, event_id, number, at, body)))
+        let headers = request_headers(&known.headers, &signer, event_id, number, at, body);
+        Some((known.url.clone(), headers))
     }
 }
 

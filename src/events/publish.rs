@@ -7,17 +7,18 @@ use super::{
     model::{
         BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, parse_idempotency_key,
     },
+    queries,
     routing::Routing,
 };
 use crate::{
     auth::{Publisher, extract::UNKNOWN_KEY},
     locations::LocationRef,
     queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
-    types::{EventId, Timestamp},
+    types::{EventId, LocationId, Shard, Timestamp},
     web::{
         ApiError, FieldError, Path,
         fields::Fields,
-        json::{Body, Object, from_bytes},
+        json::{BATCH_BODY_MAX_BYTES, Body, Object, from_bytes},
     },
 };
 use axum::{
@@ -33,6 +34,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Events of one batch.
 const BATCH_EVENTS_MAX: usize = 1_000;
+/// What the key of a batch is scoped to.
+const BATCH_ROUTE: &str = "events/batch";
 /// How often a publish is routed again because an endpoint changed under it.
 const ROUTINGS_MAX: usize = 8;
 
@@ -52,22 +55,31 @@ pub async fn publish(
     let mut routing = state.routing.of(publisher.id, &location).await?.ok_or(ApiError::NotFound)?;
     let draft = fields.done(|| draft)?;
     let id = state.context.clock.mint_in(routing.location_id.shard());
-    let mut is_new = false;
+    let mut looked_again = false;
     for _ in 0..ROUTINGS_MAX {
-        match ready(&state, &publisher, &routing, &draft, id, key.as_deref()) {
-            Ok((event, answer)) => match state.ingest.submit(event).await? {
-                Ingested::Committed => return Ok(accepted(answer, false)),
-                Ingested::Replayed { fingerprint, answer } => {
-                    return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
-                }
-                Ingested::Stale => {}
-            },
-            // What was remembered may be outdated: nobody is refused by that.
-            Err(_) if !is_new => {}
-            Err(refused) => return Err(refused),
+        let (event, answer) = match ready(&state, &publisher, &routing, &draft, id, key.as_deref()) {
+            Ok(ready) => ready,
+            // A remembered table may be outdated: only one that was read for this request refuses.
+            Err(_) if !looked_again => {
+                looked_again = true;
+                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+                continue;
+            }
+            Err(refusal) => {
+                let place = (routing.location_id.shard(), route_of(routing.location_id));
+                let fingerprint = draft.fingerprint(routing.location_id);
+                return refused(&state, &publisher, place, key.as_deref(), &fingerprint, refusal).await;
+            }
+        };
+        match state.ingest.submit(event).await? {
+            Ingested::Committed => return Ok(accepted(answer, false)),
+            Ingested::Replayed { fingerprint, answer } => {
+                return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
+            }
+            Ingested::Stale => {
+                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+            }
         }
-        routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
-        is_new = true;
     }
     Err(ApiError::Unavailable("the location's endpoints change faster than an event can be routed".into()))
 }
@@ -125,7 +137,7 @@ fn ready(
     };
     let answer = Bytes::from(serde_json::to_vec(&published).map_err(ApiError::internal)?);
     let claim = key.map(|key| Claim {
-        route: format!("events of {}", routing.location_id),
+        route: route_of(routing.location_id),
         key: key.to_owned(),
         fingerprint: draft.fingerprint(routing.location_id),
         answer: answer.clone(),
@@ -153,6 +165,27 @@ fn ready(
         claim,
     };
     Ok((event, answer))
+}
+
+/// What a key of a publish to this location is scoped to.
+fn route_of(location: LocationId) -> String {
+    format!("events of {location}")
+}
+
+/// A repeat is answered as the first request was, even where a new one would be refused by now.
+async fn refused(
+    state: &EventsState,
+    publisher: &Publisher,
+    (shard, route): (Shard, String),
+    key: Option<&str>,
+    fingerprint: &[u8],
+    refusal: ApiError,
+) -> Result<Response, ApiError> {
+    let Some(key) = key else { return Err(refusal) };
+    match queries::first_answer(&state.context.pool, publisher.id, shard, &route, key).await? {
+        Some((first, answer)) => replayed(&first, fingerprint, answer),
+        None => Err(refusal),
+    }
 }
 
 /// The wire carries milliseconds; what is stored is what is sent.
@@ -213,7 +246,7 @@ pub async fn publish_batch(
     State(state): State<EventsState>,
     publisher: Publisher,
     headers: HeaderMap,
-    Body(bytes): Body,
+    Body(bytes): Body<BATCH_BODY_MAX_BYTES>,
 ) -> Result<Response, ApiError> {
     let Object(body): Object<BatchBody<'_>> = from_bytes(&bytes)?;
     let mut fields = Fields::default();
@@ -239,41 +272,53 @@ pub async fn publish_batch(
         }
         hash.finalize().into()
     };
-    let mut is_new = false;
+    let mut looked_again = false;
     for _ in 0..ROUTINGS_MAX {
-        match ready_batch(&state, &publisher, &drafts).await {
-            Ok((events, answer)) => {
-                let claim = key.as_ref().map(|key| BatchClaim {
-                    shard: publisher.id.shard(),
-                    tenant_id: publisher.id,
-                    id: state.context.clock.mint(),
-                    claim: Claim {
-                        route: "events/batch".to_owned(),
-                        key: key.clone(),
-                        fingerprint,
-                        answer: answer.clone(),
-                    },
-                });
-                match state.ingest.submit_all(events, claim).await? {
-                    Ingested::Committed => return Ok(accepted(answer, false)),
-                    Ingested::Replayed { fingerprint: first, answer } => {
-                        return replayed(&first, &fingerprint, answer);
-                    }
-                    Ingested::Stale => {}
-                }
+        let (events, answer) = match ready_batch(&state, &publisher, &drafts).await {
+            Ok(ready) => ready,
+            Err(ApiError::Invalid(_) | ApiError::Conflict(_)) if !looked_again => {
+                looked_again = true;
+                forget_all(&state, &publisher, &drafts).await?;
+                continue;
             }
-            Err(_) if !is_new => {}
-            Err(refused) => return Err(refused),
+            Err(refusal @ (ApiError::Invalid(_) | ApiError::Conflict(_))) => {
+                let place = (publisher.id.shard(), BATCH_ROUTE.to_owned());
+                return refused(&state, &publisher, place, key.as_deref(), &fingerprint, refusal).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let claim = key.as_ref().map(|key| BatchClaim {
+            shard: publisher.id.shard(),
+            tenant_id: publisher.id,
+            id: state.context.clock.mint(),
+            claim: Claim {
+                route: BATCH_ROUTE.to_owned(),
+                key: key.clone(),
+                fingerprint,
+                answer: answer.clone(),
+            },
+        });
+        match state.ingest.submit_all(events, claim).await? {
+            Ingested::Committed => return Ok(accepted(answer, false)),
+            Ingested::Replayed { fingerprint: first, answer } => {
+                return replayed(&first, &fingerprint, answer);
+            }
+            Ingested::Stale => forget_all(&state, &publisher, &drafts).await?,
         }
-        for (location, _) in &drafts {
-            state.routing.forget(publisher.id, location).await;
-        }
-        if !publisher.is_live(&state.context).await? {
-            return Err(UNKNOWN_KEY);
-        }
-        is_new = true;
     }
     Err(ApiError::Unavailable("the locations' endpoints change faster than events can be routed".into()))
+}
+
+/// As [`look_again`], for the locations of a batch.
+async fn forget_all(
+    state: &EventsState,
+    publisher: &Publisher,
+    drafts: &[(LocationRef, Draft)],
+) -> Result<(), ApiError> {
+    for (location, _) in drafts {
+        state.routing.forget(publisher.id, location).await;
+    }
+    if publisher.is_live(&state.context).await? { Ok(()) } else { Err(UNKNOWN_KEY) }
 }
 
 async fn ready_batch(

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::PgExecutor;
 
 use crate::{
-    types::{EndpointId, EventId, LocationId, TenantId, Timestamp},
+    types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp},
     web::page::Keyset,
 };
 
@@ -86,4 +86,24 @@ pub async fn find(
         };
         (event, row.data)
     }))
+}
+
+/// Fingerprint and answer of the first request with this key.
+pub async fn first_answer(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    shard: Shard,
+    route: &str,
+    key: &str,
+) -> sqlx::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let row = sqlx::query!(
+        "SELECT fingerprint, answer FROM idempotency WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4",
+        shard.column(),
+        tenant.uuid(),
+        route,
+        key
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.fingerprint, row.answer)))
 }

@@ -116,10 +116,7 @@ impl RoutingTable {
 }
 
 async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::Result<Option<Routing>> {
-    let (id, external_id) = match location {
-        LocationRef::Id(id) => (Some(id.uuid()), None),
-        LocationRef::External(text) => (None, Some(text.as_str())),
-    };
+    let (id, external_id) = location.columns();
     // One statement: version and content are of one moment.
     let rows = sqlx::query!(
         r#"

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::DEFAULT_EXTERNAL_ID;
 use crate::{
@@ -55,6 +56,14 @@ impl LocationRef {
 
     pub fn default_location() -> Self {
         Self::External(DEFAULT_EXTERNAL_ID.to_owned())
+    }
+
+    /// What to look for: `id`, or `external_id`, or nothing, for a name with a NUL, which Postgres does not even compare.
+    pub fn columns(&self) -> (Option<Uuid>, Option<&str>) {
+        match self {
+            Self::Id(id) => (Some(id.uuid()), None),
+            Self::External(text) => (None, Some(text.as_str()).filter(|text| !text.contains('\0'))),
+        }
     }
 }
 

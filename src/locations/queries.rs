@@ -41,10 +41,7 @@ pub async fn find(
     tenant: TenantId,
     location: &LocationRef,
 ) -> sqlx::Result<Option<Location>> {
-    let (id, external_id) = match location {
-        LocationRef::Id(id) => (Some(id.uuid()), None),
-        LocationRef::External(external_id) => (None, Some(external_id.as_str())),
-    };
+    let (id, external_id) = location.columns();
     sqlx::query_as!(
         Location,
         r#"

@@ -7,6 +7,7 @@ use std::{collections::HashSet, time::Duration};
 
 use sqlx::PgPool;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{control, handoff::Handed};
 use crate::types::EndpointId;
@@ -26,11 +27,21 @@ pub async fn run(pool: PgPool, mut endpoints: mpsc::UnboundedReceiver<EndpointId
     }
 }
 
-/// For a process that publishes and does not send: rings for everything that it commits.
-pub async fn ring_for_all(pool: PgPool, mut handed: mpsc::Receiver<Handed>) {
+/// For a process that publishes and does not send: rings for everything that it commits. After `stop` for what has been
+/// handed over already; a connection that outlives the API must not keep the process.
+pub async fn ring_for_all(pool: PgPool, mut handed: mpsc::Receiver<Handed>, stop: CancellationToken) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let bell = tokio::spawn(run(pool, receiver));
-    while let Some(one) = handed.recv().await {
+    loop {
+        let one = tokio::select! {
+            biased;
+            one = handed.recv() => one,
+            () = stop.cancelled(), if !handed.is_closed() => {
+                handed.close();
+                continue;
+            }
+        };
+        let Some(one) = one else { break };
         if let Handed::Ends { committed, .. } = one {
             for parcel in committed {
                 let _ = sender.send(parcel.row.endpoint_id);

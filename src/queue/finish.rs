@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Cause;
+use super::{Cause, Turn};
 use crate::types::{AttemptId, EndpointId, EventId, TenantId, Timestamp};
 
 /// One HTTP POST, to be kept.
@@ -62,6 +62,12 @@ pub struct Finished {
     pub verdict: Verdict,
 }
 
+impl Finished {
+    pub fn turn(&self) -> Turn {
+        Turn { endpoint_id: self.endpoint_id, event_id: self.event_id, seq: self.seq }
+    }
+}
+
 /// What an endpoint's attempts say about it.
 #[derive(Clone, Debug)]
 pub struct HealthChange {
@@ -73,12 +79,13 @@ pub struct HealthChange {
     pub disabled: Option<&'static str>,
 }
 
-/// A retry that was written, and when it is due.
+/// A retry or a failure that was written: when it is due, or that it has ended. One that is missing met a row that has
+/// moved on, or belongs to somebody else by now.
 #[derive(Clone, Copy, Debug)]
-pub struct Rescheduled {
+pub struct Applied {
     pub endpoint_id: EndpointId,
     pub event_id: EventId,
-    pub due_at: Timestamp,
+    pub due_at: Option<Timestamp>,
 }
 
 /// Writes a batch for `node`. The caller sorts it by shard, endpoint and event.
@@ -87,7 +94,7 @@ pub async fn finish(
     node: Uuid,
     batch: &[Finished],
     health: &[HealthChange],
-) -> sqlx::Result<Vec<Rescheduled>> {
+) -> sqlx::Result<Vec<Applied>> {
     let mut shards: Vec<i32> = batch.iter().map(|one| one.endpoint_id.shard().column()).collect();
     shards.extend(health.iter().map(|one| one.endpoint_id.shard().column()));
     shards.sort_unstable();
@@ -168,8 +175,10 @@ pub async fn finish(
                 $47::text[]) AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled)
             WHERE t.shard = c.shard AND t.endpoint_id = c.endpoint_id AND (c.shard IN (SELECT f.shard FROM fence f)) IS TRUE
         )
-        SELECT r.endpoint_id AS "endpoint_id!: EndpointId", r.event_id AS "event_id!: EventId", r.due_at AS "due_at!: Timestamp"
+        SELECT r.endpoint_id AS "endpoint_id!: EndpointId", r.event_id AS "event_id!: EventId", r.due_at AS "due_at?: Timestamp"
         FROM retried r
+        UNION ALL
+        SELECT f.endpoint_id, f.event_id, NULL FROM failed f
         "#,
         &shards,
         node,
@@ -221,12 +230,12 @@ pub async fn finish(
     )
     .fetch_all(db)
     .await?;
-    let rescheduled = rows.into_iter().map(|row| Rescheduled {
+    let applied = rows.into_iter().map(|row| Applied {
         endpoint_id: row.endpoint_id,
         event_id: row.event_id,
         due_at: row.due_at,
     });
-    Ok(rescheduled.collect())
+    Ok(applied.collect())
 }
 
 /// Columns for `unnest`: one array a column.

@@ -83,4 +83,16 @@ impl Row {
     pub fn shard(&self) -> Shard {
         self.endpoint_id.shard()
     }
+
+    pub fn turn(&self) -> Turn {
+        Turn { endpoint_id: self.endpoint_id, event_id: self.event_id, seq: self.seq }
+    }
+}
+
+/// A row at one `seq`: what one attempt is made for, and its result is written against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Turn {
+    pub endpoint_id: EndpointId,
+    pub event_id: EventId,
+    pub seq: i32,
 }

@@ -43,21 +43,32 @@ pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Uui
 }
 
 /// Takes every shard that nobody owns.
-pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Shard>> {
-    let taken = sqlx::query_scalar!(
+pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
         "UPDATE shards s SET node = $1, epoch = s.epoch + 1
          WHERE s.shard IN (SELECT f.shard FROM shards f WHERE f.node IS NULL FOR UPDATE SKIP LOCKED)
-             AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = $1 AND NOT n.dead)
-         RETURNING s.shard",
+             AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = $1 AND NOT n.dead)",
         node
     )
-    .fetch_all(db)
+    .execute(db)
     .await?;
-    Ok(taken.into_iter().map(Shard::from_column).collect())
+    Ok(())
 }
 
-/// Declares `peer` dead, if its beat is still the one that was seen, and takes its shards. Waits for its finishes under way.
-pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> sqlx::Result<Vec<Shard>> {
+/// The shards of this node.
+pub async fn owned(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Shard>> {
+    let shards = sqlx::query_scalar!(
+        r#"SELECT coalesce(array_agg(shard), '{}') AS "shards!" FROM shards WHERE node = $1"#,
+        node
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(shards.into_iter().map(Shard::from_column).collect())
+}
+
+/// Declares `peer` dead, if its beat is still the one that was seen, and takes its shards. Waits for its finishes under
+/// way. False where it is not dead, or another node is at it.
+pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> sqlx::Result<bool> {
     let mut transaction = db.begin().await?;
     let dead = sqlx::query_scalar!(
         "SELECT id FROM nodes WHERE id = $1 AND beat = $2 AND NOT dead FOR UPDATE SKIP LOCKED",
@@ -67,21 +78,17 @@ pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> s
     .fetch_optional(&mut *transaction)
     .await?;
     if dead.is_none() {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     sqlx::query!("UPDATE nodes SET dead = true WHERE id = $1", peer).execute(&mut *transaction).await?;
     sqlx::query!("SELECT shard FROM shards WHERE node = $1 ORDER BY shard FOR UPDATE", peer)
         .fetch_all(&mut *transaction)
         .await?;
-    let taken = sqlx::query_scalar!(
-        "UPDATE shards SET node = $1, epoch = epoch + 1 WHERE node = $2 RETURNING shard",
-        node,
-        peer
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
+    sqlx::query!("UPDATE shards SET node = $1, epoch = epoch + 1 WHERE node = $2", node, peer)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
-    Ok(taken.into_iter().map(Shard::from_column).collect())
+    Ok(true)
 }
 
 /// Gives everything back at a clean stop.

@@ -52,13 +52,17 @@ impl Timestamp {
     /// Reads RFC 3339 with any offset and cuts it to the milliseconds that the wire carries. Years 1970 to 9999: the
     /// envelope's `created_at` counts seconds from 1970.
     pub fn parse(text: &str) -> Option<Self> {
-        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.to_offset(time::UtcOffset::UTC);
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(time::UtcOffset::UTC)?;
         let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
         (ms >= 0).then(|| Self::from_unix_us(i64::try_from(ms).unwrap_or_default() * 1_000))
     }
 
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0 + duration)
+    }
+
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0 - duration)
     }
 
     /// Smallest UUIDv7 of this millisecond: a bound for key ranges.

@@ -53,6 +53,8 @@ pub enum ApiError {
     Invalid(Vec<FieldError>),
     /// 422: the same Idempotency-Key came with another body.
     KeyReused,
+    /// 429: one key asks too often.
+    TooManyRequests { retry_after_s: u64 },
     /// 503: Postgres or the pool is away; trying again helps.
     Unavailable(Arc<str>),
     /// 500: a fault of ours. The text goes to the log alone.
@@ -107,6 +109,9 @@ impl ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The Idempotency-Key was used with another request",
             ),
+            Self::TooManyRequests { .. } => {
+                ("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The key asks too often")
+            }
             Self::Unavailable(_) => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
@@ -135,6 +140,7 @@ impl ApiError {
                 many => format!("{} fields are not valid.", many.len()).into(),
             },
             Self::KeyReused => "Use a new key for a new request.".into(),
+            Self::TooManyRequests { retry_after_s } => format!("Ask again in {retry_after_s} s.").into(),
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
             Self::Internal(_) => "This is our fault. Give the request_id to whoever runs Posthaste.".into(),
         }
@@ -170,6 +176,9 @@ impl IntoResponse for ApiError {
         match self {
             Self::Unauthorized(_) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::TooManyRequests { retry_after_s } => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             Self::Unavailable(_) => {
                 let seconds = HeaderValue::from(UNAVAILABLE_RETRY_AFTER.as_secs());

@@ -30,7 +30,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let body = Body::from_request(request, state).await?;
+        let body: Body = Body::from_request(request, state).await?;
         from_bytes::<Object<T>>(&body.0).map(|object| Self(object.0))
     }
 }
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonList<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let body = Body::from_request(request, state).await?;
+        let body: Body = Body::from_request(request, state).await?;
         let list: Vec<Object<T>> = from_bytes(&body.0)?;
         Ok(Self(list.into_iter().map(|object| object.0).collect()))
     }
@@ -77,7 +77,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let has_type = request.headers().contains_key(header::CONTENT_TYPE);
-        let bytes = read_bytes(request, state).await?;
+        let bytes = read_bytes(request, state, BODY_MAX_BYTES).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -95,24 +95,29 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// The bytes of a JSON body, for handlers that borrow from them or need them exactly.
-pub struct Body(pub Bytes);
+/// The bytes of a JSON body, for handlers that borrow from them or need them exactly. `LIMIT_BYTES` is what the route's layer
+/// allows.
+pub struct Body<const LIMIT_BYTES: usize = BODY_MAX_BYTES>(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl<S: Send + Sync, const LIMIT_BYTES: usize> FromRequest<S> for Body<LIMIT_BYTES> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        read_bytes(request, state).await.map(Self)
+        read_bytes(request, state, LIMIT_BYTES).await.map(Self)
     }
 }
 
-async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+async fn read_bytes<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    limit_bytes: usize,
+) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ApiError::TooLarge { limit_bytes: BODY_MAX_BYTES }
+            ApiError::TooLarge { limit_bytes }
         } else {
             ApiError::Malformed("The body could not be read.".into())
         }

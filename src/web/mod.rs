@@ -4,6 +4,7 @@ pub mod error;
 pub mod fields;
 pub mod json;
 pub mod page;
+pub mod rate_limit;
 pub mod request;
 
 pub use error::{ApiError, FieldError, OnConstraint};

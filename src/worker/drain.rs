@@ -45,6 +45,11 @@ impl Drain {
         }));
     }
 
+    /// Whether the command, or a later one, has been read and waits for what is in flight.
+    pub fn is_on(&self, (shard, version): (Shard, i64)) -> bool {
+        self.waiting.iter().any(|waiting| waiting.shard == shard && waiting.version >= version)
+    }
+
     /// What can be acknowledged.
     pub fn obeyed(&mut self) -> Vec<(Shard, i64)> {
         let in_flight = &self.in_flight;
@@ -69,6 +74,8 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -84,5 +91,53 @@ mod tests {
         assert_eq!(drain.obeyed(), [(one, 5)], "what began after the command doesn't hold it up");
         drain.ends(one, after);
         assert!(drain.obeyed().is_empty());
+    }
+
+    #[test]
+    fn a_command_is_on_until_it_is_obeyed() {
+        let shard = Shard::from_column(1);
+        let mut drain = Drain::default();
+        let began = drain.begins(shard);
+        drain.commanded(&[(shard, 5)]);
+        assert!(drain.is_on((shard, 5)) && drain.is_on((shard, 4)) && !drain.is_on((shard, 6)));
+        drain.ends(shard, began);
+        assert_eq!(drain.obeyed(), [(shard, 5)]);
+        assert!(!drain.is_on((shard, 5)));
+    }
+
+    proptest! {
+        /// Whatever begins, ends and is commanded in whatever order: nothing that began before a command is in flight when
+        /// it is obeyed, and it is obeyed as soon as that is so.
+        #[test]
+        fn obeyed_means_that_nothing_older_is_in_flight(steps in proptest::collection::vec((0_u8..4, 0_i32..3, 0_usize..8), 0..200)) {
+            let mut drain = Drain::default();
+            // Shard, generation, and when it began; shard, version, and when it was commanded.
+            let mut in_flight: Vec<(Shard, u64, usize)> = Vec::new();
+            let mut open: Vec<(Shard, i64, usize)> = Vec::new();
+            for (now, (kind, shard, which)) in steps.into_iter().enumerate() {
+                let shard = Shard::from_column(shard);
+                match kind {
+                    0 => in_flight.push((shard, drain.begins(shard), now)),
+                    1 if !in_flight.is_empty() => {
+                        let (shard, generation, _) = in_flight.swap_remove(which % in_flight.len());
+                        drain.ends(shard, generation);
+                    }
+                    2 => {
+                        let version = i64::try_from(now).unwrap();
+                        drain.commanded(&[(shard, version)]);
+                        open.push((shard, version, now));
+                    }
+                    _ => {
+                        let obeyed = drain.obeyed();
+                        let is_free = |(shard, _, at): &(Shard, i64, usize)| {
+                            in_flight.iter().all(|(other, _, began)| other != shard || began > at)
+                        };
+                        let expected: Vec<_> = open.iter().filter(|one| is_free(one)).map(|one| (one.0, one.1)).collect();
+                        prop_assert_eq!(&obeyed, &expected);
+                        open.retain(|one| !is_free(one));
+                    }
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! the first time has changed already. A row that Postgres refuses is found by halving and written with less: without what
 //! the receiver answered, then without its attempt.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::PgPool;
 use tokio::{
@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::{health::Health, owner::Message, retry::Next};
 use crate::{
     queue::{
-        control,
-        finish::{self, Finished, HealthChange, Rescheduled, Verdict},
+        Turn, control,
+        finish::{self, Applied, Finished, HealthChange, Verdict},
     },
     types::{EndpointId, EventId, LocationId, Timestamp},
     web::error::is_away,
@@ -49,13 +49,13 @@ pub enum Written {
     /// Gone from the queue.
     Ended,
     Due(Timestamp),
-    /// A retry that was written before, or overtaken by somebody else's change: the queue tells.
+    /// It was written before, or overtaken by somebody else's change: the queue tells.
     Unsure,
     /// Not written: the row is still there.
     Lost,
 }
 
-pub type Report = Vec<(EndpointId, EventId, Written)>;
+pub type Report = Vec<(Turn, Written)>;
 
 /// Runs until every sender is gone and all is written.
 pub async fn run(
@@ -121,7 +121,7 @@ impl Flusher {
         node: Uuid,
         batch: &[Finished],
         health: &[HealthChange],
-    ) -> sqlx::Result<Vec<Rescheduled>> {
+    ) -> sqlx::Result<Vec<Applied>> {
         let mut connection = self.pool.acquire().await?;
         finish::finish(&mut connection, node, batch, health).await
     }
@@ -144,7 +144,11 @@ impl Flusher {
         let mut parts: Vec<(Vec<Finished>, Vec<HealthChange>)> = vec![(batch, health)];
         while let Some((mut part, health)) = parts.pop() {
             match self.insist(node, &part, &health).await {
-                Ok(rescheduled) => tell(&part, &rescheduled, &mut report),
+                Ok(applied) => tell(&part, &applied, &mut report),
+                Err(error) if is_away(&error) => {
+                    tracing::error!(%error, results = part.len(), "results are given up; the next owner sends these again");
+                    report.extend(part.iter().map(|one| (one.turn(), Written::Lost)));
+                }
                 Err(error) if part.len() > 1 => {
                     tracing::warn!(%error, results = part.len(), "a batch of results was refused; halving it");
                     let second = part.split_off(part.len() / 2);
@@ -152,13 +156,18 @@ impl Flusher {
                     parts.push((part, health));
                 }
                 Err(error) => {
-                    let Some(refused) = part.pop() else { continue };
-                    let (endpoint, event) = (refused.endpoint_id, refused.event_id);
-                    tracing::error!(%error, %event, %endpoint, "a result was refused; writing less of it");
-                    match lighten(refused) {
-                        Some(lighter) => parts.push((vec![lighter], Vec::new())),
-                        None => report.push((endpoint, event, Written::Lost)),
+                    let Some(refused) = part.pop() else {
+                        tracing::error!(%error, endpoints = health.len(), "the health of endpoints was refused");
+                        continue;
+                    };
+                    let turn = refused.turn();
+                    tracing::error!(%error, ?turn, "a result was refused; writing less of it");
+                    let lighter = lighten(refused);
+                    if lighter.is_none() {
+                        report.push((turn, Written::Lost));
                     }
+                    // What it says of its endpoint, and others of theirs, stands.
+                    parts.push((lighter.into_iter().collect(), health));
                 }
             }
         }
@@ -177,7 +186,7 @@ impl Flusher {
         node: Uuid,
         batch: &[Finished],
         health: &[HealthChange],
-    ) -> sqlx::Result<Vec<Rescheduled>> {
+    ) -> sqlx::Result<Vec<Applied>> {
         let mut pause = TRY_AGAIN_MIN;
         loop {
             match self.finish(node, batch, health).await {
@@ -192,17 +201,16 @@ impl Flusher {
     }
 }
 
-fn tell(batch: &[Finished], rescheduled: &[Rescheduled], report: &mut Report) {
-    let due: std::collections::HashMap<(EndpointId, EventId), Timestamp> =
-        rescheduled.iter().map(|one| ((one.endpoint_id, one.event_id), one.due_at)).collect();
+fn tell(batch: &[Finished], applied: &[Applied], report: &mut Report) {
+    let applied: HashMap<(EndpointId, EventId), Option<Timestamp>> =
+        applied.iter().map(|one| ((one.endpoint_id, one.event_id), one.due_at)).collect();
     report.extend(batch.iter().map(|one| {
-        let written = match one.verdict {
-            Verdict::Succeeded | Verdict::Failed { .. } => Written::Ended,
-            Verdict::Retry { .. } => due
-                .get(&(one.endpoint_id, one.event_id))
-                .map_or(Written::Unsure, |due_at| Written::Due(*due_at)),
+        let written = match (&one.verdict, applied.get(&(one.endpoint_id, one.event_id))) {
+            (Verdict::Succeeded, _) | (_, Some(None)) => Written::Ended,
+            (_, Some(Some(due_at))) => Written::Due(*due_at),
+            (_, None) => Written::Unsure,
         };
-        (one.endpoint_id, one.event_id, written)
+        (one.turn(), written)
     }));
 }
 

@@ -92,3 +92,102 @@ impl Health {
 fn later(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
     Some(known.map_or(at, |known| known.max(at)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        queue::{
+            Cause,
+            finish::{Attempt, Verdict},
+        },
+        types::{EventId, TenantId},
+    };
+
+    const RETRY: Next = Next::Retry { after: Duration::from_secs(10), step: 1 };
+
+    fn endpoint(number: u128) -> EndpointId {
+        uuid::Uuid::from_u128(number).into()
+    }
+
+    fn result(endpoint_id: EndpointId, at_s: i64, error: Option<&str>) -> Finished {
+        let id = uuid::Uuid::nil();
+        let attempt = Attempt {
+            id: id.into(),
+            at: Timestamp::from_unix_us(at_s * 1_000_000),
+            number: 1,
+            endpoint_version: 1,
+            format_version: 1,
+            cause: Cause::Scheduled,
+            duration_ms: 1,
+            dns_ms: None,
+            connect_ms: None,
+            tls_ms: None,
+            first_byte_ms: None,
+            remote_addr: None,
+            error: error.map(|detail| ("timeout", detail.to_owned())),
+            response: None,
+        };
+        Finished {
+            endpoint_id,
+            event_id: EventId::from_uuid(id),
+            tenant_id: TenantId::from_uuid(id),
+            seq: 0,
+            attempt: Some(attempt),
+            verdict: Verdict::Succeeded,
+        }
+    }
+
+    #[test]
+    fn a_busy_endpoint_is_written_once_a_second_with_what_came_last() {
+        let (mut health, one) = (Health::default(), endpoint(1));
+        health.note(&result(one, 1, None), Next::Succeeded, false);
+        assert_eq!(health.due(0).len(), 1);
+        for at_s in [5, 3, 4] {
+            health.note(&result(one, at_s, None), Next::Succeeded, false);
+        }
+        health.note(&result(one, 2, Some("too late")), RETRY, false);
+        assert!(health.due(WRITE_EVERY_US - 1).is_empty() && !health.is_empty());
+        let due = health.due(WRITE_EVERY_US).pop().unwrap();
+        assert_eq!(due.success_at.unwrap().unix_s(), 5);
+        assert_eq!((due.failure_at.unwrap().unix_s(), due.error.as_deref()), (2, Some("too late")));
+        assert_eq!((due.failing, due.disabled), (None, None));
+        assert!(health.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_state_is_written_at_once() {
+        let (mut health, one) = (Health::default(), endpoint(1));
+        health.note(&result(one, 1, None), Next::Succeeded, false);
+        assert_eq!(health.due(0).len(), 1);
+        health.note(&result(one, 2, Some("no")), Next::Exhausted, false);
+        assert_eq!(health.due(1)[0].failing, Some(true));
+        health.note(&result(one, 3, Some("no")), RETRY, false);
+        assert!(health.due(2).is_empty(), "a retry is no news");
+        health.note(&result(one, 4, None), Next::Succeeded, false);
+        assert_eq!(health.due(3)[0].failing, Some(false), "the sender did not know that it was failing");
+        health.note(&result(one, 5, Some("gone")), Next::Gone, false);
+        assert!(health.due(4)[0].disabled.is_some());
+    }
+
+    #[test]
+    fn what_came_last_of_a_batch_decides() {
+        let (mut health, one, two) = (Health::default(), endpoint(1), endpoint(2));
+        health.note(&result(one, 1, Some("no")), Next::Exhausted, false);
+        health.note(&result(one, 2, None), Next::Succeeded, false);
+        health.note(&result(two, 1, None), Next::Succeeded, true);
+        health.note(&result(two, 2, Some("no")), Next::Exhausted, true);
+        let mut due = health.due(0);
+        due.sort_unstable_by_key(|change| change.endpoint_id);
+        assert_eq!(due.iter().map(|change| change.failing).collect::<Vec<_>>(), [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn deliveries_that_ended_without_an_attempt_say_nothing_of_their_endpoint() {
+        let mut health = Health::default();
+        health.note(&Finished { attempt: None, ..result(endpoint(1), 1, None) }, Next::Exhausted, false);
+        assert!(health.is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! The keeper: beats, takes shards that are free or whose node is dead, and says when the beat no longer holds.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,20 +11,23 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::owner::Message;
+use super::{owner::Message, silence::Silence};
 use crate::{
     db::Pools,
-    queue::ownership::{self, BEAT_EVERY, DEAD_AFTER, HOLD_FOR},
+    queue::ownership::{self, BEAT_EVERY, HOLD_FOR},
     types::Shard,
 };
 
 /// A beat that takes longer has failed; the next one gets its chance before the hold ends.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
+const TAKE_TIMEOUT: Duration = BEAT_EVERY;
+/// Longest that the end of a lease goes unnoticed after the machine was suspended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While Postgres is away: pause between tries.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,22 @@ impl Lease {
     fn left(&self) -> Option<Duration> {
         let left_us = self.until_us.load(Ordering::Relaxed) - boot_time_us();
         u64::try_from(left_us).ok().filter(|left| *left > 0).map(Duration::from_micros)
+    }
+
+    /// Cuts what is in flight when the lease ends, whatever the keeper is waiting for then.
+    fn watch(&self, node: Uuid) {
+        let lease = self.clone();
+        tokio::spawn(async move {
+            while let Some(left) = lease.left() {
+                // In slices: a sleep does not count the time that the machine was suspended.
+                tokio::select! {
+                    () = sleep(left.min(LOOK_EVERY)) => {}
+                    () = lease.ended.cancelled() => return,
+                }
+            }
+            tracing::error!(%node, "no beat got through: sending stops");
+            lease.ended.cancel();
+        });
     }
 
     /// Whether a request may begin now.
@@ -85,7 +104,13 @@ pub enum Tenure {
 pub async fn run(pools: Pools, messages: mpsc::UnboundedSender<Message>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let node = Uuid::now_v7();
-        let mut keeper = Keeper { pools: &pools, messages: &messages, node, seen: HashMap::new() };
+        let mut keeper = Keeper {
+            pools: &pools,
+            messages: &messages,
+            node,
+            silence: Silence::default(),
+            owned: HashSet::new(),
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             () = keeper.keep() => {}
@@ -100,8 +125,9 @@ struct Keeper<'a> {
     pools: &'a Pools,
     messages: &'a mpsc::UnboundedSender<Message>,
     node: Uuid,
-    /// Beats of the others, and since when (µs of boot time) they have not changed.
-    seen: HashMap<Uuid, (i64, i64)>,
+    silence: Silence,
+    /// What the owner has been told of.
+    owned: HashSet<Shard>,
 }
 
 impl Keeper<'_> {
@@ -111,40 +137,30 @@ impl Keeper<'_> {
 
     /// Until this node is declared dead.
     async fn keep(&mut self) {
+        let mut started_us = boot_time_us();
         while let Err(error) = ownership::register(&self.pools.engine, self.node).await {
             tracing::warn!(%error, "Postgres is away; nothing is sent until it is back");
             sleep(TRY_AGAIN).await;
+            started_us = boot_time_us();
         }
-        let mut lease = Lease::new(boot_time_us());
+        let mut lease = Lease::new(started_us);
         match self.beat(&lease).await {
             Some(true) | None => {}
             Some(false) => return,
         }
         tracing::info!(node = %self.node, "this node works");
+        lease.watch(self.node);
         self.tell(Tenure::Began { node: self.node, lease: lease.clone() });
         loop {
-            self.take().await;
             let next = tokio::time::Instant::now() + BEAT_EVERY;
-            // The lease may end before the next beat gets through: then everything in flight is cut in time.
-            loop {
-                let Some(left) = lease.left() else {
-                    if !lease.ended.is_cancelled() {
-                        tracing::error!(node = %self.node, "no beat got through: sending stops");
-                        lease.ended.cancel();
-                    }
-                    break;
-                };
-                tokio::select! {
-                    () = tokio::time::sleep_until(next) => break,
-                    () = sleep(left) => {}
-                }
-            }
-            let ended = lease.ended.is_cancelled();
+            self.take().await;
+            sleep_until(next).await;
             let started_us = boot_time_us();
             match self.beat(&lease).await {
-                Some(true) if ended || lease.ended.is_cancelled() => {
+                Some(true) if lease.ended.is_cancelled() => {
                     tracing::info!(node = %self.node, "the beat is back: sending goes on");
                     lease = Lease::new(started_us);
+                    lease.watch(self.node);
                     self.tell(Tenure::Renewed(lease.clone()));
                 }
                 Some(true) => {}
@@ -184,36 +200,66 @@ impl Keeper<'_> {
 
     /// Takes what nobody owns, and what the dead owned.
     async fn take(&mut self) {
-        match self.try_take().await {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "shards could not be taken; tried again with the next beat"),
-        }
-    }
-
-    fn took(&self, shards: Vec<Shard>, unclean: bool) {
-        if !shards.is_empty() {
-            tracing::info!(node = %self.node, shards = shards.len(), unclean, "took shards");
-            self.tell(Tenure::Took { shards, unclean });
+        // Whatever hangs must not keep the next beat: the lease is worth more than another node's shards.
+        match timeout(TAKE_TIMEOUT, self.try_take()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "shards could not be taken; tried again with the next beat");
+            }
+            Err(_) => tracing::warn!("taking shards took too long; tried again with the next beat"),
         }
     }
 
     async fn try_take(&mut self) -> sqlx::Result<()> {
-        self.took(ownership::take_free(&self.pools.engine, self.node).await?, false);
-        let peers: HashMap<Uuid, i64> =
-            ownership::peers(&self.pools.engine, self.node).await?.into_iter().collect();
-        let now_us = boot_time_us();
-        self.seen.retain(|peer, _| peers.contains_key(peer));
-        for (peer, beat) in peers {
-            let (last, since_us) = self.seen.entry(peer).or_insert((beat, now_us));
-            if *last != beat {
-                (*last, *since_us) = (beat, now_us);
-            }
-            let silent_us = u64::try_from(now_us - *since_us).unwrap_or_default();
-            if Duration::from_micros(silent_us) >= DEAD_AFTER {
-                tracing::warn!(node = %self.node, dead = %peer, "a node has stopped beating");
-                self.took(ownership::take_over(&self.pools.engine, self.node, peer, beat).await?, true);
+        let db = &self.pools.engine;
+        ownership::take_free(db, self.node).await?;
+        self.took(false).await?;
+        let peers = ownership::peers(db, self.node).await?;
+        for (peer, beat) in self.silence.look(&peers, boot_time_us()) {
+            if ownership::take_over(db, self.node, peer, beat).await? {
+                tracing::warn!(node = %self.node, dead = %peer, "took over from a node that has stopped beating");
+                self.took(true).await?;
             }
         }
         Ok(())
+    }
+
+    /// What is owned is read rather than gathered from answers: one that is lost would leave shards without anybody.
+    async fn took(&mut self, unclean: bool) -> sqlx::Result<()> {
+        let mut shards = ownership::owned(&self.pools.engine, self.node).await?;
+        shards.retain(|shard| self.owned.insert(*shard));
+        if !shards.is_empty() {
+            tracing::info!(node = %self.node, shards = shards.len(), unclean, "took shards");
+            self.tell(Tenure::Took { shards, unclean });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ago(duration: Duration) -> i64 {
+        boot_time_us() - i64::try_from(duration.as_micros()).unwrap()
+    }
+
+    #[test]
+    fn a_lease_is_counted_from_the_start_of_its_last_beat() {
+        let lease = Lease::new(ago(HOLD_FOR));
+        assert!(!lease.holds(), "the answer came too late");
+        lease.extend(ago(HOLD_FOR - Duration::from_secs(5)));
+        assert!(lease.holds() && lease.left().unwrap() <= Duration::from_secs(5));
+        lease.ended.cancel();
+        assert!(!lease.holds(), "what has ended does not begin again");
+        assert!(HOLD_FOR < ownership::DEAD_AFTER && BEAT_EVERY + BEAT_TIMEOUT < HOLD_FOR);
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_ends_cuts_what_is_in_flight() {
+        let lease = Lease::new(ago(HOLD_FOR - Duration::from_millis(50)));
+        lease.watch(Uuid::nil());
+        lease.ended.cancelled().await;
+        assert!(!lease.holds());
     }
 }

@@ -17,6 +17,7 @@ mod owner;
 mod reading;
 pub mod retry;
 pub mod scheduler;
+mod silence;
 
 use std::sync::Arc;
 

@@ -29,13 +29,13 @@ use super::{
 use crate::{
     endpoints::target::{self, Target, format_of},
     queue::{
-        Row,
+        Row, Turn,
         finish::{Finished, Verdict},
         handoff::{Handed, Parcel},
         ownership,
         refill::{self, LaneRoom},
     },
-    types::{EndpointId, EventId, SHARD_COUNT, Shard, TenantId, Timestamp},
+    types::{EndpointId, SHARD_COUNT, Shard, Timestamp},
 };
 
 const LIMITS: Limits =
@@ -57,6 +57,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// At the end: how long attempts in flight may take before they are cut.
 const LAST_ATTEMPTS_WITHIN: Duration = Duration::from_secs(35);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// Why a delivery fails whose sending has killed the process again and again.
+const POISON: &str = "poison: the process died each time that this was sent";
 /// Messages taken in before acting on them.
 const INBOX_GULP: usize = 256;
 
@@ -66,8 +68,7 @@ pub enum Message {
     Rang(Vec<EndpointId>),
     Commanded,
     Commands(Option<Vec<(Shard, i64)>>),
-    Reloaded { commands: Vec<(Shard, i64)>, asked: Vec<EndpointId>, targets: Option<Targets> },
-    Loaded { asked: Vec<EndpointId>, targets: Option<Targets> },
+    Loaded(Loaded),
     Refilled { rooms: Vec<LaneRoom>, found: Option<Found> },
     Swept { full: bool, lanes: Option<Vec<EndpointId>> },
     Attempted(Box<Attempted>),
@@ -75,6 +76,15 @@ pub enum Message {
 }
 
 type Targets = HashMap<EndpointId, Arc<Target>>;
+
+/// How endpoints stand, read after `commands` were given.
+pub struct Loaded {
+    /// Who asked. What was read for a node that is dead may be from before its shards were somebody else's.
+    node: Uuid,
+    commands: Vec<(Shard, i64)>,
+    asked: Vec<EndpointId>,
+    targets: Option<Targets>,
+}
 
 pub struct Attempted {
     row: Row,
@@ -103,9 +113,15 @@ pub struct Owner {
     cleared: HashSet<EndpointId>,
     targets: Targets,
     plans: HashMap<(EndpointId, i32), Arc<Plan>>,
-    /// Endpoints whose targets are wanted, and whether they are being loaded.
+    /// Endpoints whose targets are wanted, commands to obey, and whether a load is under way: one at a time, so that an
+    /// older picture never replaces a newer one.
     wanted: HashSet<EndpointId>,
+    commands: Vec<(Shard, i64)>,
     loading: bool,
+    loads: u64,
+    /// Endpoints that have answered 410 to this turn. They are held here until a load that began after the result was on
+    /// disk (in the number that is kept) tells how they stand.
+    gone: HashMap<EndpointId, (Turn, Option<u64>)>,
     reading_commands: bool,
     commands_rung: bool,
     sweeping: bool,
@@ -123,13 +139,12 @@ impl Owner {
         results: mpsc::UnboundedSender<Item>,
         rings: mpsc::UnboundedSender<EndpointId>,
     ) -> Self {
-        let now = parts.pools.clock.now().unix_us();
         Self {
             parts,
             messages,
             results,
             rings,
-            scheduler: Scheduler::new(LIMITS, now),
+            scheduler: Scheduler::new(LIMITS),
             drain: Drain::default(),
             node: Uuid::nil(),
             lease: None,
@@ -139,7 +154,10 @@ impl Owner {
             targets: HashMap::new(),
             plans: HashMap::new(),
             wanted: HashSet::new(),
+            commands: Vec::new(),
             loading: false,
+            loads: 0,
+            gone: HashMap::new(),
             reading_commands: false,
             commands_rung: false,
             sweeping: false,
@@ -220,6 +238,7 @@ impl Owner {
     /// Starts everything that can be started now.
     fn act(&mut self) {
         let now = self.now();
+        self.scheduler.tick(now);
         let lease = self.lease.clone().filter(Lease::holds);
         if let Some(lease) = lease.filter(|_| !self.stopping) {
             while self.unwritten + self.scheduler.in_flight() < UNWRITTEN_MAX {
@@ -227,8 +246,8 @@ impl Owner {
                 self.send(parcel, lease.clone());
             }
             self.refill(now);
-            self.load();
         }
+        self.load();
         let obeyed = self.drain.obeyed();
         if !obeyed.is_empty() {
             let (pool, node) = (self.parts.pools.engine.clone(), self.node);
@@ -282,29 +301,31 @@ impl Owner {
         let now = self.now();
         self.drain.ends(row.shard(), generation);
         self.scheduler.responded(row.endpoint_id, now);
-        let Some(target) = self.targets.get(&row.endpoint_id).map(Arc::clone) else {
-            self.scheduler.finished(row.endpoint_id, row.event_id, None, now);
-            return;
-        };
-        self.write_failure(row, target.tenant_id, &target, reason);
+        self.write_failure(row, reason, now);
     }
 
-    fn write_failure(&mut self, row: Row, tenant_id: TenantId, target: &Target, reason: &'static str) {
+    fn write_failure(&mut self, row: Row, reason: &'static str, now: Micros) {
+        let Some(target) = self.targets.get(&row.endpoint_id) else {
+            // Sweeps find the row again, and by then its endpoint.
+            self.scheduler.finished(row.turn(), None, now);
+            return;
+        };
         let finished = Finished {
             endpoint_id: row.endpoint_id,
             event_id: row.event_id,
-            tenant_id,
+            tenant_id: target.tenant_id,
             seq: row.seq,
             attempt: None,
             verdict: Verdict::Failed { reason },
         };
-        self.write(Item {
+        let item = Item {
             node: self.node,
             location_id: target.location_id,
             finished,
             next: Next::Exhausted,
             was_failing: target.failing,
-        });
+        };
+        self.write(item);
     }
 
     fn write(&mut self, item: Item) {
@@ -344,28 +365,30 @@ impl Owner {
     }
 
     fn load(&mut self) {
-        if self.loading || self.wanted.is_empty() {
+        if self.loading || (self.wanted.is_empty() && self.commands.is_empty()) {
             return;
         }
         self.loading = true;
-        let asked: Vec<EndpointId> = self.wanted.drain().collect();
-        let work = self.load_targets(asked.clone());
-        self.tell_later(async move { Message::Loaded { asked, targets: work.await } });
-    }
-
-    fn load_targets(&self, asked: Vec<EndpointId>) -> impl Future<Output = Option<Targets>> + Send + use<> {
+        self.loads += 1;
+        let (node, commands) = (self.node, std::mem::take(&mut self.commands));
+        let shards: HashSet<Shard> = commands.iter().map(|(shard, _)| *shard).collect();
+        let mut asked = std::mem::take(&mut self.wanted);
+        asked.extend(self.scheduler.lanes_in(|shard| shards.contains(&shard)));
+        asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
+        let asked: Vec<EndpointId> = asked.into_iter().collect();
         let (pool, vault, policy) =
             (self.parts.pools.engine.clone(), Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
-        async move {
-            match target::load(&pool, &vault, &policy, &asked).await {
+        self.tell_later(async move {
+            let targets = match target::load(&pool, &vault, &policy, &asked).await {
                 Ok(targets) => Some(targets),
                 Err(error) => {
                     tracing::warn!(%error, "endpoints could not be read; tried again");
                     sleep(TRY_AGAIN).await;
                     None
                 }
-            }
-        }
+            };
+            Message::Loaded(Loaded { node, commands, asked, targets })
+        });
     }
 
     fn read_commands(&mut self) {
@@ -390,6 +413,7 @@ impl Owner {
             let lanes = refill::waiting_lanes(&pool).await;
             if let Err(error) = &lanes {
                 tracing::warn!(%error, "the queue could not be swept");
+                sleep(TRY_AGAIN).await;
             }
             Message::Swept { full, lanes: lanes.ok() }
         });
@@ -408,23 +432,13 @@ impl Owner {
             Message::Commanded => self.commands_rung = true,
             Message::Commands(commands) => {
                 self.reading_commands = false;
-                self.commanded(commands.unwrap_or_default());
+                // One that is being obeyed is read again until it is acknowledged.
+                let new =
+                    |command: &(Shard, i64)| !self.drain.is_on(*command) && !self.commands.contains(command);
+                let commands: Vec<_> = commands.unwrap_or_default().into_iter().filter(new).collect();
+                self.commands.extend(commands);
             }
-            Message::Reloaded { commands, asked, targets: None } => self.reload(commands, asked),
-            Message::Reloaded { commands, asked, targets: Some(targets) } => {
-                for endpoint in &asked {
-                    self.scheduler.clear(*endpoint, now);
-                }
-                self.know(&asked, targets, now);
-                self.drain.commanded(&commands);
-            }
-            Message::Loaded { asked, targets } => {
-                self.loading = false;
-                match targets {
-                    Some(targets) => self.know(&asked, targets, now),
-                    None => self.wanted.extend(asked),
-                }
-            }
+            Message::Loaded(loaded) => self.loaded(loaded, now),
             Message::Refilled { rooms, found } => self.refilled(&rooms, found, now),
             Message::Swept { full, lanes } => self.swept(full, lanes, now),
             Message::Attempted(attempted) => self.attempted(*attempted, now),
@@ -446,6 +460,7 @@ impl Owner {
                         self.cleared.retain(|endpoint| endpoint.shard() != shard);
                     }
                 }
+                self.scheduler.took(now);
                 self.full_sweep = true;
                 self.commands_rung = true;
             }
@@ -456,11 +471,18 @@ impl Owner {
             }
             Tenure::Lost => {
                 self.lease = None;
+                self.node = Uuid::nil();
                 self.owned.fill(false);
                 self.unclean.clear();
                 self.cleared.clear();
-                self.scheduler.drop_shards(|_| true);
+                self.scheduler.drop_shards(|_| true, now);
                 self.drain.forget();
+                // Changes are told to the new owner from now on.
+                self.targets.clear();
+                self.plans.clear();
+                self.wanted.clear();
+                self.commands.clear();
+                self.gone.clear();
             }
         }
     }
@@ -499,7 +521,7 @@ impl Owner {
                 for parcel in committed {
                     let endpoint = parcel.row.endpoint_id;
                     if self.owns(endpoint) {
-                        self.scheduler.offer(parcel, now);
+                        self.scheduler.offer(publish_reader(publish), parcel, now);
                         self.introduce(endpoint, now);
                     } else {
                         let _ = self.rings.send(endpoint);
@@ -510,27 +532,35 @@ impl Owner {
         }
     }
 
-    fn commanded(&mut self, commands: Vec<(Shard, i64)>) {
-        if commands.is_empty() {
+    fn loaded(&mut self, loaded: Loaded, now: Micros) {
+        self.loading = false;
+        let Loaded { node, commands, asked, targets } = loaded;
+        if node != self.node {
             return;
         }
-        let shards: HashSet<Shard> = commands.iter().map(|(shard, _)| *shard).collect();
-        let mut asked: HashSet<EndpointId> =
-            self.scheduler.lanes_in(|shard| shards.contains(&shard)).into_iter().collect();
-        asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
-        self.reload(commands, asked.into_iter().collect());
-    }
-
-    fn reload(&self, commands: Vec<(Shard, i64)>, asked: Vec<EndpointId>) {
-        let work = self.load_targets(asked.clone());
-        self.tell_later(async move { Message::Reloaded { commands, asked, targets: work.await } });
+        match targets {
+            Some(targets) => {
+                let shards = commands.iter().map(|(shard, _)| *shard).collect();
+                self.scheduler.clear_shards(&shards, now);
+                self.know(&asked, targets, now);
+                self.drain.commanded(&commands);
+            }
+            None => {
+                self.wanted.extend(asked);
+                self.commands.extend(commands);
+            }
+        }
     }
 
     /// What was asked for and is not among the targets no longer exists, or can't be opened: nothing is sent to it.
     fn know(&mut self, asked: &[EndpointId], mut targets: Targets, now: Micros) {
         for endpoint in asked {
             self.plans.retain(|(known, _), _| known != endpoint);
-            match targets.remove(endpoint) {
+            let is_news = |written: &Option<u64>| written.is_some_and(|load| load < self.loads);
+            if self.gone.get(endpoint).is_some_and(|(_, written)| is_news(written)) {
+                self.gone.remove(endpoint);
+            }
+            match targets.remove(endpoint).filter(|_| !self.gone.contains_key(endpoint)) {
                 Some(target) => {
                     self.scheduler.configure(*endpoint, terms(&target), now);
                     self.targets.insert(*endpoint, target);
@@ -545,20 +575,18 @@ impl Owner {
     }
 
     fn refilled(&mut self, rooms: &[LaneRoom], found: Option<Found>, now: Micros) {
-        let (refill, unsendable) = match found {
-            None => (None, Vec::new()),
-            Some(Found { refill, unsendable }) => {
-                self.cleared.extend(
-                    rooms.iter().map(|room| room.endpoint_id).filter(|id| self.unclean.contains(&id.shard())),
-                );
-                (Some(refill), unsendable)
+        let (refill, poison) = match found {
+            None => (None, HashSet::new()),
+            Some(Found { refill, poison }) => {
+                let unclean =
+                    rooms.iter().map(|room| room.endpoint_id).filter(|id| self.unclean.contains(&id.shard()));
+                self.cleared.extend(unclean);
+                (Some(refill), poison)
             }
         };
-        self.scheduler.refilled(rooms, refill, now);
-        for (row, reason) in unsendable {
-            if let Some(target) = self.targets.get(&row.endpoint_id).map(Arc::clone) {
-                self.write_failure(row, target.tenant_id, &target, reason);
-            }
+        for row in self.scheduler.refilled(rooms, refill, now) {
+            let reason = if poison.contains(&row.turn()) { POISON } else { "the event's data are gone" };
+            self.write_failure(row, reason, now);
         }
     }
 
@@ -584,12 +612,12 @@ impl Owner {
         self.drain.ends(row.shard(), generation);
         self.scheduler.responded(row.endpoint_id, now);
         match outcome {
-            Outcome::Cut => self.lost(row.endpoint_id, row.event_id, now),
+            Outcome::Cut => self.scheduler.lost(row.turn(), now),
             Outcome::Sent { finished, next } => {
                 if next == Next::Gone {
                     let held = Terms { held: true, ..terms(&plan.target) };
                     self.scheduler.configure(row.endpoint_id, held, now);
-                    // Read anew when a resume commands it.
+                    self.gone.insert(row.endpoint_id, (row.turn(), None));
                     self.targets.remove(&row.endpoint_id);
                     self.plans.retain(|(known, _), _| *known != row.endpoint_id);
                 }
@@ -604,22 +632,25 @@ impl Owner {
         }
     }
 
-    /// Nothing is known of the row but that it may still be there.
-    fn lost(&mut self, endpoint: EndpointId, event: EventId, now: Micros) {
-        self.scheduler.finished(endpoint, event, Some(now), now);
-        if self.owns(endpoint) {
-            self.scheduler.doubt(endpoint, Uuid::nil(), now);
-        }
-    }
-
     fn flushed(&mut self, report: Report, now: Micros) {
-        for (endpoint, event, written) in report {
+        for (turn, written) in report {
             self.unwritten = self.unwritten.saturating_sub(1);
             match written {
-                Written::Ended => self.scheduler.finished(endpoint, event, None, now),
-                Written::Due(at) => self.scheduler.finished(endpoint, event, Some(at.unix_us()), now),
-                Written::Unsure => self.scheduler.finished(endpoint, event, Some(now), now),
-                Written::Lost => self.lost(endpoint, event, now),
+                Written::Ended => self.scheduler.finished(turn, None, now),
+                Written::Due(at) => self.scheduler.finished(turn, Some(at.unix_us()), now),
+                Written::Unsure => {
+                    self.scheduler.finished(turn, None, now);
+                    if self.owns(turn.endpoint_id) {
+                        self.scheduler.doubt(turn.endpoint_id, Uuid::nil(), now);
+                    }
+                }
+                Written::Lost => self.scheduler.lost(turn, now),
+            }
+            if let Some((gone, load)) = self.gone.get_mut(&turn.endpoint_id)
+                && *gone == turn
+            {
+                *load = Some(self.loads);
+                self.wanted.insert(turn.endpoint_id);
             }
         }
     }

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use super::scheduler::Refill;
 use crate::{
     queue::{
-        Row,
+        Row, Turn,
         handoff::Parcel,
         refill::{self, EventBody, LaneRoom},
     },
@@ -23,8 +23,8 @@ use crate::{
 /// What a refill found.
 pub struct Found {
     pub refill: Refill,
-    /// Rows that can't be sent, and why.
-    pub unsendable: Vec<(Row, &'static str)>,
+    /// Among its orphans, those that have killed too many nodes.
+    pub poison: HashSet<Turn>,
 }
 
 /// Rows with their bodies; apart from them those whose event is gone, and those that have killed too many nodes.
@@ -46,17 +46,14 @@ pub async fn read(
     let bodies: HashMap<EventId, Arc<EventBody>> =
         refill::bodies(pool, &events).await?.into_iter().map(|(id, body)| (id, Arc::new(body))).collect();
     let later = later.into_iter().filter_map(|row| Some((row.endpoint_id, row.due_at?.unix_us()))).collect();
-    let (mut parcels, mut unsendable) = (Vec::with_capacity(due.len()), Vec::new());
+    let (mut parcels, mut orphans) = (Vec::with_capacity(due.len()), Vec::new());
     for row in due {
-        match bodies.get(&row.event_id) {
-            _ if poison.contains(&(row.endpoint_id, row.event_id)) => {
-                unsendable.push((row, "poison: the process died each time that this was sent"));
-            }
+        match bodies.get(&row.event_id).filter(|_| !poison.contains(&row.turn())) {
             Some(body) => parcels.push(Parcel { row, body: Arc::clone(body) }),
-            None => unsendable.push((row, "the event's data are gone")),
+            None => orphans.push(row),
         }
     }
-    Ok(Found { refill: Refill { parcels, later }, unsendable })
+    Ok(Found { refill: Refill { parcels, orphans, later }, poison })
 }
 
 /// Counts the first rows of these lanes, as many as may have been in flight; those counted too often.
@@ -64,7 +61,7 @@ async fn suspects(
     pool: &PgPool,
     due: &[Row],
     suspicious: &HashMap<EndpointId, usize>,
-) -> sqlx::Result<HashSet<(EndpointId, EventId)>> {
+) -> sqlx::Result<HashSet<Turn>> {
     let mut left = suspicious.clone();
     let is_first = |row: &&Row| match left.get_mut(&row.endpoint_id) {
         Some(left) if *left > 0 => {
@@ -74,5 +71,6 @@ async fn suspects(
         _ => false,
     };
     let first: Vec<Row> = due.iter().filter(is_first).copied().collect();
-    Ok(refill::suspect(pool, &first).await?.into_iter().collect())
+    let poison: HashSet<_> = refill::suspect(pool, &first).await?.into_iter().collect();
+    Ok(first.iter().filter(|row| poison.contains(&(row.endpoint_id, row.event_id))).map(Row::turn).collect())
 }

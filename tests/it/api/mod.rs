@@ -1,2 +1,25 @@
-//! The API as its users see it.
+//! The API as its users see it, against the contract.
+mod batch;
+mod data;
+mod deliveries;
 mod event_types;
+mod idempotency;
+mod isolation;
+mod manners;
+mod publish;
+mod rebuilt;
+mod rotation;
+mod secrets;
+mod subscriptions;
+mod wire_formats;
+
+use serde_json::Value;
+
+/// The text of a field.
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no text {name}: {value}"))
+}
+
+fn array<'a>(value: &'a Value, name: &str) -> &'a Vec<Value> {
+    value[name].as_array().unwrap_or_else(|| panic!("no list {name}: {value}"))
+}

@@ -10,7 +10,10 @@ use posthaste::{
 use serde_json::json;
 use sqlx::{ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
 
-use super::{client::Client, cluster};
+use super::{
+    client::{Client, Reply},
+    cluster,
+};
 
 #[derive(Parser)]
 struct Line {
@@ -75,6 +78,19 @@ impl TestApp {
         PgPool::connect_with(self.database.clone()).await.expect("a pool")
     }
 
+    /// Another program on this one's database.
+    pub async fn another(&self, roles: Roles) -> Self {
+        start(self.settings.clone(), self.database.clone(), roles).await
+    }
+
+    /// Events, pending deliveries and idempotency keys that are stored.
+    pub async fn stored(&self) -> (i64, i64, i64) {
+        sqlx::query_as("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM queue), (SELECT count(*) FROM idempotency)")
+            .fetch_one(&mut self.sql().await)
+            .await
+            .expect("counts")
+    }
+
     pub fn operator(&self) -> Client {
         Client::new(&self.base, Some(&self.operator_key))
     }
@@ -130,6 +146,18 @@ impl Tenant {
     pub async fn publish(&self, event_type: &str, data: serde_json::Value) -> serde_json::Value {
         let path = format!("/v1/locations/{}/events", self.location_id);
         self.client.post(&path, json!({"type": event_type, "data": data})).await.expect(202)
+    }
+
+    /// Publishes this text as `data`, as it stands.
+    pub async fn publish_raw(&self, data: &str) -> Reply {
+        let path = format!("/v1/locations/{}/events", self.location_id);
+        let body = format!(r#"{{"type":"message.incoming","data":{data}}}"#);
+        self.client.send(reqwest::Method::POST, &path, Some(body)).await
+    }
+
+    /// Publishes to the default location, whatever comes of it.
+    pub async fn try_publish(&self, body: serde_json::Value) -> Reply {
+        self.client.post(&format!("/v1/locations/{}/events", self.location_id), body).await
     }
 
     /// The delivery once `is_it` says so.

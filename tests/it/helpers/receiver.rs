@@ -44,7 +44,7 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
     /// Not before this is notified.
     gate: Option<Arc<Notify>>,
@@ -55,8 +55,8 @@ impl Answer {
         Self { status, headers: Vec::new(), body: b"ok".to_vec(), gate: None }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -147,7 +147,7 @@ async fn receive(State(shared): State<Shared>, request: Request) -> Response<Bod
     }
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
-        response = response.header(name, value);
+        response = response.header(name, &value[..]);
     }
     response.body(Body::from(answer.body)).expect("a response")
 }

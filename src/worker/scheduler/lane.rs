@@ -1,0 +1,201 @@
+//! A lane: what the scheduler holds of one endpoint's queue, and what it knows to exist besides.
+
+use std::collections::{HashMap, VecDeque};
+
+use uuid::Uuid;
+
+use super::{Micros, Terms};
+use crate::{
+    queue::{Row, Turn, handoff::Parcel},
+    types::EventId,
+};
+
+pub struct Lane {
+    pub terms: Option<Terms>,
+    pub ready: VecDeque<Parcel>,
+    known: HashMap<EventId, Known>,
+    pub in_flight: u32,
+    pub last_start_at: Micros,
+    pub in_ring: bool,
+    /// Fresh rows up to here have been taken in.
+    pub cursor: Uuid,
+    /// There may be fresh rows above the cursor.
+    pub more: bool,
+    /// When to look for timed rows.
+    pub timed_at: Option<Micros>,
+    pub in_hungry: bool,
+    /// A refill of this lane is under way; the cursor that doubts meanwhile ask for.
+    reading: bool,
+    doubt_after: Option<Uuid>,
+    /// The earliest alarm that is set.
+    pub alarm_at: Option<Micros>,
+    pub used_at: Micros,
+    /// Its shard is somebody else's: it is kept for what is still in flight of it.
+    pub foreign: bool,
+}
+
+/// A row that is ready, in flight, or whose result is not on disk yet.
+struct Known {
+    seq: i32,
+    sent: bool,
+}
+
+impl Lane {
+    pub fn new(last_start_at: Micros, now: Micros) -> Self {
+        Self {
+            terms: None,
+            ready: VecDeque::new(),
+            known: HashMap::new(),
+            in_flight: 0,
+            last_start_at,
+            in_ring: false,
+            cursor: Uuid::nil(),
+            more: false,
+            timed_at: None,
+            in_hungry: false,
+            reading: false,
+            doubt_after: None,
+            alarm_at: None,
+            used_at: now,
+            foreign: false,
+        }
+    }
+
+    pub fn may_send(&self) -> bool {
+        self.terms.is_some_and(|terms| !terms.held && self.in_flight < terms.max_in_flight)
+            && !self.ready.is_empty()
+    }
+
+    pub fn next_start_at(&self) -> Micros {
+        let rate = self.terms.and_then(|terms| terms.rate_per_s);
+        rate.map_or(Micros::MIN, |rate| self.last_start_at + gap_us(rate))
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.terms.is_some_and(|terms| terms.held)
+    }
+
+    /// Whether this row, or a later turn of it, is in hand already. A row that has moved on while the result that moved it
+    /// is still being reported is a new one.
+    pub fn knows(&self, row: &Row) -> bool {
+        self.known.get(&row.event_id).is_some_and(|known| !known.sent || row.seq <= known.seq)
+    }
+
+    /// Takes a row in, to be sent. Answers the bytes that it holds.
+    pub fn take_in(&mut self, parcel: Parcel) -> usize {
+        let bytes = parcel.body.data.len();
+        self.known.insert(parcel.row.event_id, Known { seq: parcel.row.seq, sent: false });
+        self.ready.push_back(parcel);
+        bytes
+    }
+
+    /// Takes out the next row.
+    pub fn send(&mut self, now: Micros) -> Option<Parcel> {
+        let parcel = self.ready.pop_front()?;
+        self.mark_sent(&parcel.row);
+        self.in_flight += 1;
+        self.last_start_at = now;
+        self.used_at = now;
+        Some(parcel)
+    }
+
+    /// The row is out of our hands; it is known until its result is on disk.
+    pub fn mark_sent(&mut self, row: &Row) {
+        self.known.insert(row.event_id, Known { seq: row.seq, sent: true });
+    }
+
+    /// The turn is over, and with it what is known of its row, unless that has moved on.
+    pub fn forget(&mut self, turn: Turn) {
+        if self.known.get(&turn.event_id).is_some_and(|known| known.sent && known.seq == turn.seq) {
+            self.known.remove(&turn.event_id);
+        }
+    }
+
+    /// Drops the rows that wait. Answers the bytes that they held.
+    pub fn clear(&mut self, now: Micros) -> usize {
+        let mut freed = 0;
+        for parcel in self.ready.drain(..) {
+            self.known.remove(&parcel.row.event_id);
+            freed += parcel.body.data.len();
+        }
+        self.doubt(Uuid::nil(), now);
+        freed
+    }
+
+    /// The shard is somebody else's now: nothing but what is in flight is of interest. Answers the bytes that are free.
+    pub fn give_up(&mut self, now: Micros) -> usize {
+        let freed = self.clear(now);
+        self.terms = None;
+        (self.cursor, self.more, self.timed_at, self.doubt_after) = (Uuid::nil(), false, None, None);
+        self.foreign = true;
+        freed
+    }
+
+    pub fn is_unknown(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Fresh rows above `after` may be missing here.
+    pub fn miss(&mut self, after: Uuid) {
+        if self.reading {
+            self.doubt_after = Some(self.doubt_after.map_or(after, |other| other.min(after)));
+        } else {
+            self.more = true;
+            self.cursor = self.cursor.min(after);
+        }
+    }
+
+    pub fn look_for_timed(&mut self, at: Micros) {
+        self.timed_at = Some(self.timed_at.map_or(at, |other| other.min(at)));
+    }
+
+    pub fn doubt(&mut self, after: Uuid, now: Micros) {
+        self.miss(after);
+        self.look_for_timed(now);
+    }
+
+    /// Whether an offered row can be taken in as it is: nothing below it is missing.
+    pub fn takes_offers(&self, room: usize) -> bool {
+        !self.is_held() && !self.more && !self.reading && self.ready.len() < room
+    }
+
+    /// A lane reads when half of its room is free.
+    pub fn wants(&self, room: usize, now: Micros) -> bool {
+        let open = self.terms.is_some_and(|terms| !terms.held);
+        let timed = self.timed_at.is_some_and(|at| at <= now);
+        open && !self.reading && self.ready.len() <= room / 2 && (self.more || timed)
+    }
+
+    /// Begins a refill: how many rows to read, fresh and timed ones.
+    pub fn begin_reading(&mut self, room: usize, now: Micros) -> (u32, u32) {
+        // What is known is read again: it must not use up the room of what is not.
+        let most = room.saturating_sub(self.ready.len()) + self.known.len();
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let timed = self.timed_at.is_some_and(|at| at <= now);
+        let rows = (if self.more { most } else { 0 }, if timed { most } else { 0 });
+        if timed {
+            self.timed_at = None;
+        }
+        self.more = false;
+        self.reading = true;
+        rows
+    }
+
+    /// Ends it; fresh rows above the lowest of `unread` are still to be read.
+    pub fn end_reading(&mut self, unread: impl Iterator<Item = Uuid>) {
+        self.reading = false;
+        for after in self.doubt_after.take().into_iter().chain(unread) {
+            self.miss(after);
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.known.is_empty() && !self.reading && (self.is_held() || (!self.more && self.timed_at.is_none()))
+    }
+}
+
+/// Least time between two starts at this rate.
+fn gap_us(rate_per_s: u32) -> Micros {
+    let rate = i64::from(rate_per_s.max(1));
+    (1_000_000 + rate - 1) / rate
+}

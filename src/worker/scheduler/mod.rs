@@ -1,0 +1,291 @@
+//! Which delivery is sent next: a pure state machine over lanes, one lane an endpoint.
+//!
+//! No I/O, no clock of its own: times come in as microseconds. Lanes take turns, one row each, so a lane with a million
+//! rows waiting costs another one row's wait. A lane sends no more at once than its cap, and starts no sooner than its rate
+//! allows. Rows stay *known* from when they are taken in until their result is on disk, so that no second copy of a row,
+//! from whichever source, is ever sent beside the first.
+//!
+//! It deliberately holds few rows a lane: what it does not hold, it knows to exist ([`Scheduler::refills`]).
+
+mod lane;
+mod readers;
+mod refills;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+};
+
+use uuid::Uuid;
+
+use crate::{
+    queue::{Turn, handoff::Parcel},
+    types::{EndpointId, EventId, Shard},
+};
+use lane::Lane;
+use readers::Readers;
+
+pub use readers::Reader;
+pub use refills::Refill;
+
+/// Microseconds of database time.
+pub type Micros = i64;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Attempts at once.
+    pub slots: usize,
+    /// Rows held a lane.
+    pub lane_rows: usize,
+    /// Lanes read in one refill.
+    pub refill_lanes: usize,
+    /// Bytes of event data held for rows that wait; beyond it lanes hold [`Limits::lane_rows_lean`].
+    pub body_bytes: usize,
+    pub lane_rows_lean: usize,
+}
+
+/// What a lane's endpoint allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub max_in_flight: u32,
+    pub rate_per_s: Option<u32>,
+    /// Paused, disabled or deleted: nothing is sent.
+    pub held: bool,
+}
+
+pub struct Scheduler {
+    limits: Limits,
+    lanes: HashMap<EndpointId, Lane>,
+    /// Held lanes that were forgotten: they have rows, perhaps, that nobody will tell of again.
+    unread: HashSet<EndpointId>,
+    /// Lanes that may have something to send, in turn.
+    ring: VecDeque<EndpointId>,
+    /// Lanes that want rows.
+    hungry: VecDeque<EndpointId>,
+    alarms: BinaryHeap<Reverse<(Micros, EndpointId)>>,
+    in_flight: usize,
+    body_bytes: usize,
+    readers: Readers,
+    refill: Option<Reader>,
+    /// Starts of whoever owned the lanes before are no later than this.
+    owned_since: Micros,
+}
+
+impl Scheduler {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            unread: HashSet::new(),
+            ring: VecDeque::new(),
+            hungry: VecDeque::new(),
+            alarms: BinaryHeap::new(),
+            in_flight: 0,
+            body_bytes: 0,
+            readers: Readers::default(),
+            refill: None,
+            owned_since: Micros::MIN / 2,
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Shards were taken just now. Whoever had them may have sent till then: lanes with a rate wait for one gap, and
+    /// publishes under way may offer what has been sent already.
+    pub fn took(&mut self, now: Micros) {
+        self.readers.void_all();
+        self.owned_since = now;
+    }
+
+    /// A publish is about to commit rows that it will [`Scheduler::offer`].
+    pub fn reader_begins(&mut self, reader: Reader) {
+        self.readers.begin(reader);
+    }
+
+    pub fn reader_ends(&mut self, reader: Reader) {
+        self.readers.end(reader);
+    }
+
+    /// A committed row, fresh from publishing. One that the lane has no place for is read again.
+    pub fn offer(&mut self, reader: Reader, parcel: Parcel, now: Micros) {
+        let row = parcel.row;
+        if self.readers.is_stale(reader, &row) {
+            return;
+        }
+        let (room, void) = (self.lane_room(), self.readers.is_void(reader, row.shard()));
+        let lane = self.lane(row.endpoint_id, now);
+        lane.used_at = now;
+        if lane.knows(&row) {
+            return;
+        }
+        let bytes = if !void && lane.takes_offers(room) {
+            lane.cursor = lane.cursor.max(row.event_id.uuid());
+            lane.take_in(parcel)
+        } else {
+            lane.miss(before(row.event_id));
+            0
+        };
+        self.body_bytes += bytes;
+        self.wake(row.endpoint_id, now);
+    }
+
+    fn lane(&mut self, endpoint: EndpointId, now: Micros) -> &mut Lane {
+        let owned_since = self.owned_since;
+        let lane = self.lanes.entry(endpoint).or_insert_with(|| {
+            let mut lane = Lane::new(owned_since, now);
+            lane.more = self.unread.remove(&endpoint);
+            lane
+        });
+        if lane.foreign {
+            lane.foreign = false;
+            lane.last_start_at = lane.last_start_at.max(owned_since);
+        }
+        lane
+    }
+
+    fn lane_room(&self) -> usize {
+        if self.body_bytes < self.limits.body_bytes {
+            self.limits.lane_rows
+        } else {
+            self.limits.lane_rows_lean
+        }
+    }
+
+    /// Says what an endpoint allows, where a lane waits for it.
+    pub fn configure(&mut self, endpoint: EndpointId, terms: Terms, now: Micros) {
+        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) else { return };
+        let was_held = lane.is_held();
+        lane.terms = Some(terms);
+        if terms.held || was_held {
+            self.body_bytes -= lane.clear(now);
+        }
+        self.wake(endpoint, now);
+    }
+
+    /// Somebody has changed rows of these shards: what waits in memory, or is on its way here, is read again.
+    pub fn clear_shards(&mut self, shards: &HashSet<Shard>, now: Micros) {
+        self.readers.void(shards.iter().copied());
+        for endpoint in self.lanes_in(|shard| shards.contains(&shard)) {
+            if let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) {
+                self.body_bytes -= lane.clear(now);
+            }
+            self.wake(endpoint, now);
+        }
+    }
+
+    /// There may be rows of this endpoint that were not offered: fresh ones above `after`, or timed ones.
+    pub fn doubt(&mut self, endpoint: EndpointId, after: Uuid, now: Micros) {
+        self.lane(endpoint, now).doubt(after, now);
+        self.wake(endpoint, now);
+    }
+
+    /// Every row of every lane may have changed.
+    pub fn doubt_all(&mut self, now: Micros) {
+        for endpoint in self.lanes_in(|_| true) {
+            if self.lanes.get(&endpoint).is_some_and(|lane| !lane.foreign) {
+                self.doubt(endpoint, Uuid::nil(), now);
+            }
+        }
+    }
+
+    /// Whether the endpoint's terms are wanted before anything of it can be sent.
+    pub fn is_stranger(&self, endpoint: EndpointId) -> bool {
+        self.lanes.get(&endpoint).is_some_and(|lane| lane.terms.is_none())
+    }
+
+    /// The lanes of these shards, with terms or without, oldest first.
+    pub fn lanes_in(&self, shards: impl Fn(Shard) -> bool) -> Vec<EndpointId> {
+        let mut lanes: Vec<EndpointId> =
+            self.lanes.keys().filter(|endpoint| shards(endpoint.shard())).copied().collect();
+        lanes.sort_unstable();
+        lanes
+    }
+
+    /// The response is in, or there will be none: the slot is free.
+    pub fn responded(&mut self, endpoint: EndpointId, now: Micros) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.in_flight = lane.in_flight.saturating_sub(1);
+        }
+        self.wake(endpoint, now);
+    }
+
+    /// The result is on disk: gone from the queue, or due again at `due`.
+    pub fn finished(&mut self, turn: Turn, due: Option<Micros>, now: Micros) {
+        self.readers.finished(turn);
+        self.forget(turn);
+        if let (Some(lane), Some(due)) = (self.lanes.get_mut(&turn.endpoint_id), due) {
+            lane.look_for_timed(due);
+        }
+        self.wake(turn.endpoint_id, now);
+    }
+
+    /// There is no result, or it could not be written: the row is still there, and will be read again.
+    pub fn lost(&mut self, turn: Turn, now: Micros) {
+        self.forget(turn);
+        if let Some(lane) = self.lanes.get_mut(&turn.endpoint_id).filter(|lane| !lane.foreign) {
+            lane.doubt(Uuid::nil(), now);
+        }
+        self.wake(turn.endpoint_id, now);
+    }
+
+    fn forget(&mut self, turn: Turn) {
+        let Some(lane) = self.lanes.get_mut(&turn.endpoint_id) else { return };
+        lane.forget(turn);
+        if lane.foreign && lane.is_unknown() {
+            self.remove(&[turn.endpoint_id]);
+        }
+    }
+
+    /// These shards are somebody else's now. What is in flight ends on its own.
+    pub fn drop_shards(&mut self, lost: impl Fn(Shard) -> bool, now: Micros) {
+        self.readers.void_all();
+        self.unread.retain(|endpoint| !lost(endpoint.shard()));
+        let mut gone = Vec::new();
+        for (endpoint, lane) in self.lanes.iter_mut().filter(|(endpoint, _)| lost(endpoint.shard())) {
+            self.body_bytes -= lane.give_up(now);
+            if lane.is_unknown() {
+                gone.push(*endpoint);
+            }
+        }
+        self.remove(&gone);
+    }
+
+    /// Forgets lanes that have had nothing to do since `before`, and names them.
+    pub fn retire(&mut self, before: Micros) -> Vec<EndpointId> {
+        let idle = |lane: &Lane| lane.is_idle() && lane.used_at < before;
+        let lanes = self.lanes.iter().filter(|(_, lane)| idle(lane));
+        let retired: Vec<EndpointId> = lanes
+            .map(|(endpoint, lane)| {
+                if lane.more {
+                    self.unread.insert(*endpoint);
+                }
+                *endpoint
+            })
+            .collect();
+        self.remove(&retired);
+        retired
+    }
+
+    /// A lane that comes back later must not find itself in line already.
+    fn remove(&mut self, endpoints: &[EndpointId]) {
+        if endpoints.is_empty() {
+            return;
+        }
+        for endpoint in endpoints {
+            self.lanes.remove(endpoint);
+        }
+        self.ring.retain(|endpoint| self.lanes.contains_key(endpoint));
+        self.hungry.retain(|endpoint| self.lanes.contains_key(endpoint));
+    }
+}
+
+/// The id just below an event's.
+fn before(event: EventId) -> Uuid {
+    Uuid::from_u128(event.uuid().as_u128().saturating_sub(1))
+}

@@ -1,0 +1,104 @@
+//! Reading what is not held in memory: which lanes, how much of each, and what to make of the answer.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Micros, Reader, Scheduler};
+use crate::{
+    queue::{Row, handoff::Parcel, refill::LaneRoom},
+    types::EndpointId,
+};
+
+/// What a refill found.
+#[derive(Default)]
+pub struct Refill {
+    pub parcels: Vec<Parcel>,
+    /// Rows whose event is gone.
+    pub orphans: Vec<Row>,
+    /// When the next row of a lane is due that is not due yet.
+    pub later: Vec<(EndpointId, Micros)>,
+}
+
+impl Scheduler {
+    /// Lanes to read, and how much of each. One refill is under way at a time; [`Scheduler::refilled`] ends it.
+    pub fn refills(&mut self, reader: Reader, now: Micros) -> Vec<LaneRoom> {
+        let mut rooms = Vec::new();
+        if self.refill.is_some() {
+            return rooms;
+        }
+        self.tick(now);
+        let room = self.lane_room();
+        while rooms.len() < self.limits.refill_lanes {
+            let Some(endpoint) = self.hungry.pop_front() else { break };
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            lane.in_hungry = false;
+            if lane.wants(room, now) {
+                let (fresh, timed) = lane.begin_reading(room, now);
+                rooms.push(LaneRoom { endpoint_id: endpoint, after: lane.cursor, fresh, timed });
+            }
+        }
+        if !rooms.is_empty() {
+            self.refill = Some(reader);
+            self.readers.begin(reader);
+        }
+        rooms
+    }
+
+    /// The answer to [`Scheduler::refills`], or its failure (`None`: look again). Answers the rows that can't be sent any
+    /// more since their event is gone: they are to be ended.
+    pub fn refilled(&mut self, rooms: &[LaneRoom], refill: Option<Refill>, now: Micros) -> Vec<Row> {
+        let Some(reader) = self.refill.take() else { return Vec::new() };
+        let failed = refill.is_none();
+        let Refill { parcels, orphans, later } = refill.unwrap_or_default();
+        for (endpoint, due) in later {
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.look_for_timed(due);
+            }
+        }
+        // Rows that were read a lane: fresh ones, and timed ones that are due.
+        let mut read: HashMap<EndpointId, (u32, u32)> = HashMap::new();
+        let mut ended = Vec::new();
+        let parcels = parcels.into_iter().map(|parcel| (parcel.row, Some(parcel)));
+        for (row, parcel) in parcels.chain(orphans.into_iter().map(|row| (row, None))) {
+            let counts = read.entry(row.endpoint_id).or_default();
+            let Some(lane) = self.lanes.get_mut(&row.endpoint_id) else { continue };
+            if row.due_at.is_some() {
+                counts.1 += 1;
+            } else {
+                counts.0 += 1;
+                lane.cursor = lane.cursor.max(row.event_id.uuid());
+            }
+            let outdated = self.readers.is_stale(reader, &row) || self.readers.is_void(reader, row.shard());
+            if outdated || lane.foreign || lane.is_held() || lane.knows(&row) {
+                continue;
+            }
+            match parcel {
+                Some(parcel) => self.body_bytes += lane.take_in(parcel),
+                None => {
+                    lane.mark_sent(&row);
+                    ended.push(row);
+                }
+            }
+        }
+        for room in rooms {
+            let (fresh, timed) = read.get(&room.endpoint_id).copied().unwrap_or_default();
+            let void = self.readers.is_void(reader, room.endpoint_id.shard());
+            if let Some(lane) = self.lanes.get_mut(&room.endpoint_id) {
+                let again = void || lane.is_held();
+                let unread = [
+                    (failed && room.fresh > 0).then_some(room.after),
+                    (room.fresh > 0 && fresh >= room.fresh).then_some(lane.cursor),
+                    again.then_some(Uuid::nil()),
+                ];
+                lane.end_reading(unread.into_iter().flatten());
+                if again || (room.timed > 0 && (failed || timed >= room.timed)) {
+                    lane.look_for_timed(now);
+                }
+            }
+            self.wake(room.endpoint_id, now);
+        }
+        self.readers.end(reader);
+        ended
+    }
+}

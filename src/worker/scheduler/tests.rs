@@ -1,0 +1,331 @@
+//! The scheduler by example; by brute force in [`model`].
+
+mod model;
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    queue::{
+        Cause, Row,
+        refill::{EventBody, LaneRoom},
+    },
+    types::Timestamp,
+};
+
+const SECOND: Micros = 1_000_000;
+const LIMITS: Limits =
+    Limits { slots: 8, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
+const OPEN: Terms = Terms { max_in_flight: 4, rate_per_s: None, held: false };
+const HELD: Terms = Terms { held: true, ..OPEN };
+/// A publish; refills have odd numbers.
+const PUBLISH: Reader = 2;
+const REFILL: Reader = 1;
+
+fn endpoint(number: u8) -> EndpointId {
+    Uuid::from_u128(0xe000_0000 | u128::from(number)).into()
+}
+
+fn event(number: u32) -> EventId {
+    EventId::from_uuid(Uuid::from_u128(u128::from(number) << 16))
+}
+
+fn parcel(lane: u8, number: u32) -> Parcel {
+    turn(lane, number, 0, None)
+}
+
+fn turn(lane: u8, number: u32, seq: i32, due: Option<Micros>) -> Parcel {
+    let body = EventBody {
+        event_type: "a.b".to_owned(),
+        occurred_at: Timestamp::from_unix_us(0),
+        channel: None,
+        api_version: None,
+        live_mode: true,
+        data: Bytes::from_static(b"0123456789"),
+    };
+    let row = Row {
+        endpoint_id: endpoint(lane),
+        event_id: event(number),
+        due_at: due.map(Timestamp::from_unix_us),
+        seq,
+        step: 0,
+        format_version: 1,
+        cause: Cause::Scheduled,
+    };
+    Parcel { row, body: Arc::new(body) }
+}
+
+/// A scheduler with these lanes, each known to be empty.
+fn scheduler(lanes: &[(u8, Terms)]) -> Scheduler {
+    let mut scheduler = Scheduler::new(LIMITS);
+    for (lane, terms) in lanes {
+        scheduler.doubt(endpoint(*lane), Uuid::nil(), 0);
+        scheduler.configure(endpoint(*lane), *terms, 0);
+    }
+    loop {
+        let rooms = scheduler.refills(REFILL, 0);
+        if rooms.is_empty() {
+            return scheduler;
+        }
+        scheduler.refilled(&rooms, Some(Refill::default()), 0);
+    }
+}
+
+fn publish(scheduler: &mut Scheduler, parcels: impl IntoIterator<Item = Parcel>, now: Micros) {
+    scheduler.reader_begins(PUBLISH);
+    for parcel in parcels {
+        scheduler.offer(PUBLISH, parcel, now);
+    }
+    scheduler.reader_ends(PUBLISH);
+}
+
+/// Everything that may be sent now.
+fn sent(scheduler: &mut Scheduler, now: Micros) -> Vec<(EndpointId, EventId)> {
+    std::iter::from_fn(|| scheduler.next(now)).map(|sent| (sent.row.endpoint_id, sent.row.event_id)).collect()
+}
+
+fn responded_and_finished(scheduler: &mut Scheduler, sent: &Parcel, now: Micros) {
+    scheduler.responded(sent.row.endpoint_id, now);
+    scheduler.finished(sent.row.turn(), None, now);
+}
+
+#[test]
+fn lanes_take_turns_one_row_each() {
+    let mut scheduler = scheduler(&[(1, OPEN), (2, OPEN)]);
+    publish(&mut scheduler, (1..=4).map(|number| parcel(1, number)), 0);
+    publish(&mut scheduler, [parcel(2, 5), parcel(2, 6)], 0);
+    let lanes: Vec<_> = sent(&mut scheduler, 0).into_iter().map(|(lane, _)| lane).collect();
+    let (one, two) = (endpoint(1), endpoint(2));
+    assert_eq!(lanes, [one, two, one, two, one, one]);
+}
+
+#[test]
+fn a_lane_with_a_thousand_rows_costs_another_one_row_a_turn() {
+    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 1, ..OPEN }), (2, OPEN)]);
+    let mut waiting: Vec<u32> = (1..=1_000).rev().collect();
+    for round in 0..500 {
+        // The long lane is refilled whenever it wants, the short one gets a row now and then.
+        scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+        let rooms = scheduler.refills(REFILL, 0);
+        if let Some(room) = rooms.iter().find(|room| room.endpoint_id == endpoint(1)) {
+            let count = waiting.len().saturating_sub(usize::try_from(room.fresh).unwrap());
+            let parcels =
+                waiting.split_off(count).into_iter().rev().map(|number| parcel(1, number)).collect();
+            scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
+        }
+        publish(&mut scheduler, [parcel(2, 10_000 + round)], 0);
+        let turns: Vec<Parcel> = std::iter::from_fn(|| scheduler.next(0)).take(2).collect();
+        assert!(turns.iter().any(|turn| turn.row.endpoint_id == endpoint(2)), "round {round}");
+        for turn in &turns {
+            responded_and_finished(&mut scheduler, turn, 0);
+        }
+    }
+}
+
+#[test]
+fn no_more_at_once_than_the_cap_and_the_slots() {
+    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 2, ..OPEN }), (2, OPEN), (3, OPEN)]);
+    for lane in 1..=3 {
+        publish(&mut scheduler, (1..=4).map(|number| parcel(lane, number)), 0);
+    }
+    let first = sent(&mut scheduler, 0);
+    assert_eq!(first.len(), LIMITS.slots, "two, three and three of twelve");
+    assert_eq!(first.iter().filter(|(lane, _)| *lane == endpoint(1)).count(), 2);
+    scheduler.responded(endpoint(1), 0);
+    assert_eq!(
+        sent(&mut scheduler, 0).len(),
+        1,
+        "a slot is free when the response is in, not when it is on disk"
+    );
+}
+
+#[test]
+fn starts_of_a_rated_lane_are_a_gap_apart() {
+    let rated = Terms { rate_per_s: Some(3), ..OPEN };
+    let mut scheduler = scheduler(&[(1, rated)]);
+    publish(&mut scheduler, (1..=3).map(|number| parcel(1, number)), SECOND);
+    assert_eq!(sent(&mut scheduler, SECOND).len(), 1);
+    assert!(sent(&mut scheduler, SECOND + 333_333).is_empty());
+    assert_eq!(scheduler.next_alarm(), Some(SECOND + 333_334), "rounded up");
+    assert_eq!(sent(&mut scheduler, SECOND + 333_334).len(), 1);
+}
+
+#[test]
+fn a_new_owner_waits_for_one_gap() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    scheduler.took(10 * SECOND);
+    publish(&mut scheduler, [parcel(1, 1), parcel(2, 1)], 10 * SECOND);
+    scheduler.configure(endpoint(1), Terms { rate_per_s: Some(1), ..OPEN }, 10 * SECOND);
+    scheduler.configure(endpoint(2), OPEN, 10 * SECOND);
+    assert_eq!(sent(&mut scheduler, 10 * SECOND), [(endpoint(2), event(1))], "no rate, no gap");
+    assert_eq!(sent(&mut scheduler, 11 * SECOND), [(endpoint(1), event(1))]);
+}
+
+#[test]
+fn a_held_lane_sends_nothing_and_reads_everything_again_when_it_opens() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    scheduler.configure(endpoint(1), HELD, 0);
+    publish(&mut scheduler, [parcel(1, 2)], 0);
+    assert!(sent(&mut scheduler, 0).is_empty());
+    assert!(scheduler.refills(REFILL, 0).is_empty(), "nor is it read");
+    assert_eq!(scheduler.body_bytes, 0);
+    scheduler.configure(endpoint(1), OPEN, 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    assert_eq!((rooms[0].after, rooms[0].fresh > 1, rooms[0].timed > 1), (Uuid::nil(), true, true));
+    let parcels = vec![parcel(1, 1), parcel(1, 2)];
+    scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
+    assert_eq!(sent(&mut scheduler, 0).len(), 2);
+}
+
+#[test]
+fn a_row_that_was_finished_while_somebody_read_is_not_sent_again() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    // The publish has committed, a refill reads the row, and it is sent and finished before it is offered.
+    scheduler.reader_begins(PUBLISH);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    let refill = || Some(Refill { parcels: vec![parcel(1, 1)], ..Refill::default() });
+    scheduler.refilled(&rooms, refill(), 0);
+    let row = scheduler.next(0).unwrap();
+    // Another refill begins before it is finished, and ends after.
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    let rooms = scheduler.refills(REFILL + 2, 0);
+    responded_and_finished(&mut scheduler, &row, 0);
+    scheduler.offer(PUBLISH, parcel(1, 1), 0);
+    assert!(sent(&mut scheduler, 0).is_empty(), "offered late");
+    scheduler.refilled(&rooms, refill(), 0);
+    assert!(sent(&mut scheduler, 0).is_empty(), "read early");
+    scheduler.reader_ends(PUBLISH);
+    assert_eq!(scheduler.body_bytes, 0);
+}
+
+#[test]
+fn a_retry_is_sent_although_a_publish_has_run_since_before_its_failure() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    scheduler.reader_begins(PUBLISH + 2);
+    let row = scheduler.next(0).unwrap();
+    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    assert_eq!(scheduler.next_alarm(), Some(SECOND));
+    let rooms = scheduler.refills(REFILL, SECOND);
+    let parcels = vec![turn(1, 1, 1, Some(SECOND))];
+    scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), SECOND);
+    assert_eq!(scheduler.next(SECOND).unwrap().row.seq, 1);
+}
+
+#[test]
+fn a_lost_row_is_sent_again_although_a_publish_has_run_since_before() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    scheduler.reader_begins(PUBLISH + 2);
+    let row = scheduler.next(0).unwrap();
+    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.lost(row.row.turn(), 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    assert_eq!(rooms[0].after, Uuid::nil());
+    scheduler.refilled(&rooms, Some(Refill { parcels: vec![parcel(1, 1)], ..Refill::default() }), 0);
+    assert_eq!(scheduler.next(0).unwrap().row.event_id, event(1));
+}
+
+#[test]
+fn what_was_read_before_a_command_does_not_count_after_it() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    scheduler.reader_begins(PUBLISH);
+    // Event 1 was read and event 2 committed, then both are canceled.
+    scheduler.clear_shards(&HashSet::from([endpoint(1).shard()]), 0);
+    scheduler.refilled(&rooms, Some(Refill { parcels: vec![parcel(1, 1)], ..Refill::default() }), 0);
+    scheduler.offer(PUBLISH, parcel(1, 2), 0);
+    scheduler.reader_ends(PUBLISH);
+    assert!(sent(&mut scheduler, 0).is_empty());
+    let rooms = scheduler.refills(REFILL + 2, 0);
+    assert_eq!(rooms[0].after, Uuid::nil(), "everything is read again");
+}
+
+#[test]
+fn shards_that_come_back_do_not_bring_doubles() {
+    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 1, ..OPEN })]);
+    publish(&mut scheduler, [parcel(1, 1), parcel(1, 2)], 0);
+    let row = scheduler.next(0).unwrap();
+    scheduler.drop_shards(|_| true, 0);
+    assert_eq!(scheduler.body_bytes, 0);
+    scheduler.took(0);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    scheduler.configure(endpoint(1), Terms { max_in_flight: 1, ..OPEN }, 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    let parcels = vec![parcel(1, 1), parcel(1, 2)];
+    scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
+    assert!(sent(&mut scheduler, 0).is_empty(), "the first one is still in flight, and the cap is one");
+    responded_and_finished(&mut scheduler, &row, 0);
+    assert_eq!(sent(&mut scheduler, 0), [(endpoint(1), event(2))]);
+}
+
+#[test]
+fn shards_that_stay_away_leave_nothing_behind() {
+    let mut scheduler = scheduler(&[(1, OPEN), (2, OPEN)]);
+    publish(&mut scheduler, [parcel(1, 1), parcel(2, 1)], 0);
+    let row = scheduler.next(0).unwrap();
+    scheduler.drop_shards(|_| true, 0);
+    assert_eq!(scheduler.lanes.len(), 1);
+    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    assert!(scheduler.lanes.is_empty() && scheduler.ring.is_empty() && scheduler.hungry.is_empty());
+    assert_eq!((scheduler.in_flight(), scheduler.body_bytes), (0, 0));
+}
+
+#[test]
+fn rows_whose_event_is_gone_are_ended_once_and_do_not_hide_the_rest() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    let rooms = scheduler.refills(REFILL, 0);
+    let most = rooms[0].fresh;
+    let orphans: Vec<Row> = (1..=most).map(|number| parcel(1, number).row).collect();
+    let ended = scheduler.refilled(&rooms, Some(Refill { orphans: orphans.clone(), ..Refill::default() }), 0);
+    assert_eq!(ended, orphans);
+    let rooms = scheduler.refills(REFILL + 2, 0);
+    assert_eq!(rooms[0].after, event(most).uuid(), "there may be more");
+    let ended = scheduler.refilled(&rooms, Some(Refill { orphans, ..Refill::default() }), 0);
+    assert!(ended.is_empty(), "they are on their way");
+}
+
+#[test]
+fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
+    let mut scheduler = scheduler(&[(1, OPEN), (2, OPEN), (3, HELD)]);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    let mut retired = scheduler.retire(SECOND);
+    retired.sort_unstable();
+    assert_eq!(retired, [endpoint(2), endpoint(3)]);
+    let row = scheduler.next(0).unwrap();
+    assert!(scheduler.retire(SECOND).is_empty(), "in flight");
+    scheduler.responded(row.row.endpoint_id, 0);
+    assert!(scheduler.retire(SECOND).is_empty(), "not on disk");
+    scheduler.finished(row.row.turn(), Some(5 * SECOND), 0);
+    assert!(scheduler.retire(SECOND).is_empty(), "a retry is due some time");
+}
+
+#[test]
+fn large_bodies_leave_room_for_few_rows() {
+    let mut scheduler = Scheduler::new(Limits { body_bytes: 15, ..LIMITS });
+    publish(&mut scheduler, (1..=4).map(|number| parcel(1, number)), 0);
+    assert_eq!(scheduler.body_bytes, 20, "two rows of ten bytes, then the lane is full");
+    scheduler.configure(endpoint(1), OPEN, 0);
+    assert_eq!(sent(&mut scheduler, 0).len(), 2);
+    assert_eq!(scheduler.refills(REFILL, 0).len(), 1, "the others are read when there is room");
+}
+
+#[test]
+fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    let row = scheduler.next(0).unwrap();
+    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    scheduler.tick(2 * SECOND);
+    assert_eq!(scheduler.next_alarm(), None);
+    assert_eq!(scheduler.refills(REFILL, 2 * SECOND).len(), 1);
+}
