@@ -98,7 +98,7 @@ pub struct Settings {
     #[arg(long, env = "POSTHASTE_POSTGRES_SHA256", value_name = "HEX", global = true)]
     pub postgres_sha256: Option<String>,
 
-    /// What to log, as `level` or `module=level,…` [default: info; warn in the demo]
+    /// What to log, as `level` or `module=level,…` [default: info; warn in the demo and where the API is called]
     #[arg(long, env = "POSTHASTE_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
 

@@ -1,13 +1,20 @@
 //! The command line.
 
 mod demo;
+mod help;
 mod migrate;
+mod remote;
 mod serve;
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 
+use self::remote::{ClientSettings, Remote};
 use crate::{
     app::Roles,
     config::{Settings, refuse_unknown},
@@ -20,8 +27,10 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Settings of the server")]
     settings: Settings,
+    #[command(flatten, next_help_heading = "Calling the API")]
+    client: ClientSettings,
 }
 
 #[derive(Subcommand)]
@@ -40,14 +49,20 @@ enum Command {
         #[arg(long)]
         exit: bool,
     },
+    #[command(flatten)]
+    Remote(Box<Remote>),
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example:\n  posthaste completions bash > /etc/bash_completion.d/posthaste")]
+    Completions { shell: Shell },
 }
 
 /// Runs the program that the arguments and the environment ask for.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = help::arrange(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     match refuse_unknown::<Cli>(names).map_err(anyhow::Error::from).and_then(|()| run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("posthaste: {error:#}");
             ExitCode::FAILURE
@@ -55,20 +70,29 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let (command, settings) = (cli.command.unwrap_or(Command::Serve), cli.settings);
-    // The demo tells its own story on the same terminal.
-    let quiet = matches!(command, Command::Demo { .. });
+    // These tell their own story on the same terminal.
+    let quiet = matches!(command, Command::Demo { .. } | Command::Remote(_) | Command::Completions { .. });
     let log = settings.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
     telemetry::start(log, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Serve => serve::run(&settings, Roles { api: true, worker: true }).await,
-            Command::Api => serve::run(&settings, Roles { api: true, worker: false }).await,
-            Command::Worker => serve::run(&settings, Roles { api: false, worker: true }).await,
-            Command::Migrate => migrate::run(&settings).await,
-            Command::Demo { exit } => demo::run(&settings, exit).await,
+            Command::Serve => serve::run(&settings, Roles { api: true, worker: true }).await?,
+            Command::Api => serve::run(&settings, Roles { api: true, worker: false }).await?,
+            Command::Worker => serve::run(&settings, Roles { api: false, worker: true }).await?,
+            Command::Migrate => migrate::run(&settings).await?,
+            Command::Demo { exit } => demo::run(&settings, exit).await?,
+            Command::Remote(remote) => return Ok(remote.run(&cli.client, &settings).await),
+            Command::Completions { shell } => complete(shell)?,
         }
+        Ok(ExitCode::SUCCESS)
     })
+}
+
+fn complete(shell: Shell) -> std::io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut help::arrange(Cli::command()), "posthaste", &mut script);
+    stdout().write_all(&script)
 }
