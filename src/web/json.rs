@@ -76,12 +76,12 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let has_type = request.headers().contains_key(header::CONTENT_TYPE);
+        let is_json = is_json(request.headers());
         let bytes = read_bytes(request, state).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        if has_type {
+        if is_json {
             from_bytes::<Object<T>>(&bytes).map(|object| Self(object.0))
         } else {
             Err(ApiError::UnsupportedMediaType)
