@@ -1,6 +1,7 @@
 //! One test binary for everything that needs a database, a process or a socket.
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+mod api;
 mod delivery;
 mod embedded;
 mod floors;

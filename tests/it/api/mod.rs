@@ -1,0 +1,3 @@
+//! The API from outside, against the contract.
+mod isolation;
+mod routes;
