@@ -12,6 +12,8 @@ use axum::{
 };
 use serde::Serialize;
 
+use super::json::{BATCH_BODY_MAX_BYTES, BODY_MAX_BYTES};
+
 /// One thing that is wrong with a request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -46,7 +48,7 @@ pub enum ApiError {
     /// 412
     PreconditionFailed,
     /// 413
-    TooLarge { limit_bytes: usize },
+    TooLarge,
     /// 415
     UnsupportedMediaType,
     /// 422 with pointers
@@ -95,7 +97,7 @@ impl ApiError {
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "The resource has changed meanwhile")
             }
-            Self::TooLarge { .. } => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
+            Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -125,8 +127,9 @@ impl ApiError {
             Self::PreconditionFailed => {
                 "Read the resource again and repeat the change with its new ETag.".into()
             }
-            Self::TooLarge { limit_bytes } => {
-                format!("The body may have at most {limit_bytes} bytes.").into()
+            Self::TooLarge => {
+                format!("The body may have at most {BODY_MAX_BYTES} bytes, a batch {BATCH_BODY_MAX_BYTES}.")
+                    .into()
             }
             Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
             Self::Invalid(errors) => match errors.as_slice() {

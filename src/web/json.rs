@@ -13,7 +13,7 @@ use axum::{
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::error::{ApiError, FieldError};
@@ -112,7 +112,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ApiError::TooLarge { limit_bytes: BODY_MAX_BYTES }
+            ApiError::TooLarge
         } else {
             ApiError::Malformed("The body could not be read.".into())
         }
@@ -141,7 +141,14 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
         Err(error) => error,
     };
     let mut pointer = pointer_of(error.path());
-    let inner = error.into_inner();
+    let mut inner = error.into_inner();
+    // What is wrong with a field is of no interest in a text that turns out not to be JSON.
+    if std::str::from_utf8(bytes).is_err() {
+        return ApiError::Malformed("The body is not valid UTF-8.".into());
+    }
+    if let Err(later) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        inner = later;
+    }
     if !inner.is_data() {
         return ApiError::Malformed(format!("The body is not valid JSON: {inner}.").into());
     }
@@ -274,7 +281,15 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_malformed() {
-        for body in ["", "{", "nope", "{\"name\":\"a\",\"list\":[]} x", "{\"name\":\"\u{1}\",\"list\":[]}"] {
+        for body in [
+            "",
+            "{",
+            "nope",
+            "{\"name\":\"a\",\"list\":[]} x",
+            "{\"name\":1} x",
+            "{\"nome\":1",
+            "{\"name\":\"\u{1}\",\"list\":[]}",
+        ] {
             let error = from_bytes::<Object<Outer<'_>>>(body.as_bytes()).err().unwrap();
             assert!(matches!(error, ApiError::Malformed(_)), "{body}: {error:?}");
         }

@@ -103,7 +103,7 @@ fn foreign(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::NotFound,
         StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge { limit_bytes: super::json::BODY_MAX_BYTES },
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
         status if status.is_client_error() => ApiError::Malformed("The request can't be read.".into()),
         status => ApiError::internal(format!("a layer answered {status}")),
     }
