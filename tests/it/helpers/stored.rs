@@ -12,7 +12,8 @@ const NOT_OURS: [&str; 3] = ["nodes", "shards", "_sqlx_migrations"];
 pub struct Stored(BTreeMap<String, Vec<String>>);
 
 impl Stored {
-    /// Nothing must be on its way: deliveries ended, requests answered. When a key was last used does not count.
+    /// Nothing must be on its way: deliveries ended, requests answered. When a key was last used or an endpoint last
+    /// succeeded does not count: that is written behind.
     pub async fn read(db: &mut PgConnection) -> Self {
         let tables = sqlx::query_scalar::<_, String>(
             "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
@@ -24,7 +25,7 @@ impl Stored {
         let mut stored = BTreeMap::new();
         for table in tables.into_iter().filter(|table| !NOT_OURS.contains(&table.as_str())) {
             let sql = format!(
-                "SELECT ((to_jsonb(t) - 'last_used_at')::text) AS line FROM \"{table}\" t ORDER BY line"
+                "SELECT ((to_jsonb(t) - '{{last_used_at,last_success_at,last_failure_at}}'::text[])::text) AS line FROM \"{table}\" t ORDER BY line"
             );
             let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *db).await.expect("its rows");
             stored.insert(table, rows.iter().map(|row| row.get("line")).collect());
