@@ -135,34 +135,42 @@ fn named_tenant(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
     parsed.map(Some).ok_or(ApiError::Malformed("Posthaste-Tenant must be a tenant's id, ten_….".into()))
 }
 
+/// The tenant that is spoken for. `None`: the operator names nobody.
 async fn tenant_of(
+    parts: &Parts,
+    context: &Context,
+    identity: &Identity,
+) -> Result<Option<TenantId>, ApiError> {
+    let named = named_tenant(&parts.headers)?;
+    match (identity, named) {
+        (Identity::Operator, None) => Ok(None),
+        (Identity::Operator, Some(tenant)) if queries::tenant_exists(&context.pool, tenant).await? => {
+            Ok(Some(tenant))
+        }
+        (Identity::Operator, Some(_)) => Err(ApiError::NotFound),
+        // A tenant's own key may name its own tenant, nothing else.
+        (Identity::Key(key), Some(tenant)) if tenant != key.tenant_id => {
+            Err(ApiError::Forbidden("Posthaste-Tenant is another tenant than the key's.".into()))
+        }
+        (Identity::Key(key), _) => Ok(Some(key.tenant_id)),
+    }
+}
+
+/// The same, for what is always about one tenant and needs a scope.
+async fn tenant_in_scope(
     parts: &Parts,
     context: &Context,
     identity: &Identity,
     scope: &str,
 ) -> Result<TenantId, ApiError> {
+    let tenant = tenant_of(parts, context, identity)
+        .await?
+        .ok_or(ApiError::Malformed("The operator names the tenant in the header Posthaste-Tenant.".into()))?;
     match identity {
-        Identity::Operator => {
-            let tenant = named_tenant(&parts.headers)?.ok_or(ApiError::Malformed(
-                "The operator names the tenant in the header Posthaste-Tenant.".into(),
-            ))?;
-            if queries::tenant_exists(&context.pool, tenant).await? {
-                Ok(tenant)
-            } else {
-                Err(ApiError::NotFound)
-            }
+        Identity::Key(key) if !key.scopes.iter().any(|held| held == scope) => {
+            Err(ApiError::Forbidden(format!("This needs a key with the scope {scope}.")))
         }
-        Identity::Key(key) => {
-            // A tenant's own key may name its own tenant, nothing else.
-            if named_tenant(&parts.headers)?.is_some_and(|named| named != key.tenant_id) {
-                return Err(ApiError::Forbidden("Posthaste-Tenant is another tenant than the key's.".into()));
-            }
-            if key.scopes.iter().any(|held| held == scope) {
-                Ok(key.tenant_id)
-            } else {
-                Err(ApiError::Forbidden(format!("This needs a key with the scope {scope}.")))
-            }
-        }
+        Identity::Key(_) | Identity::Operator => Ok(tenant),
     }
 }
 
@@ -185,7 +193,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let context = Context::from_ref(state);
         let (identity, _) = identify(parts, &context, false).await?;
-        let id = tenant_of(parts, &context, &identity, W::NAME).await?;
+        let id = tenant_in_scope(parts, &context, &identity, W::NAME).await?;
         Ok(Self { id, actor: actor(parts, &identity), scope: PhantomData })
     }
 }
@@ -200,7 +208,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let context = Context::from_ref(state);
         let (identity, hash) = identify(parts, &context, true).await?;
-        let id = tenant_of(parts, &context, &identity, scope::Publish::NAME).await?;
+        let id = tenant_in_scope(parts, &context, &identity, scope::Publish::NAME).await?;
         Ok(Self { id, actor: actor(parts, &identity), hash })
     }
 }
@@ -231,9 +239,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let context = Context::from_ref(state);
-        match identify(parts, &context, false).await?.0 {
-            Identity::Operator => Ok(Self { tenant: named_tenant(&parts.headers)?, key: None }),
-            Identity::Key(key) => Ok(Self { tenant: Some(key.tenant_id), key: Some(key) }),
-        }
+        let (identity, _) = identify(parts, &context, false).await?;
+        let tenant = tenant_of(parts, &context, &identity).await?;
+        let key = match identity {
+            Identity::Operator => None,
+            Identity::Key(key) => Some(key),
+        };
+        Ok(Self { tenant, key })
     }
 }

@@ -3,7 +3,10 @@
 use sqlx::PgExecutor;
 
 use super::keys::KeyHash;
-use crate::types::{KeyId, TenantId, Timestamp};
+use crate::{
+    types::{KeyId, TenantId, Timestamp},
+    web::page::Keyset,
+};
 
 /// A key as it is stored: everything but the key.
 #[derive(Debug)]
@@ -70,15 +73,24 @@ pub async fn insert(db: impl PgExecutor<'_>, tenant: TenantId, key: NewKey<'_>) 
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<Vec<StoredKey>> {
+/// Live keys; an expired one is shown until it is revoked.
+pub async fn page(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sqlx::Result<Vec<StoredKey>> {
     sqlx::query_as!(
         StoredKey,
         r#"
-        SELECT tenant_id AS "tenant_id: TenantId", id AS "id: KeyId", name, scopes, expires_at AS "expires_at: Timestamp",
-            last_used_at AS "last_used_at: Timestamp", created_at AS "created_at: Timestamp"
-        FROM api_keys WHERE tenant_id = $1 AND revoked_at IS NULL ORDER BY id DESC
+        SELECT tenant_id AS "tenant_id!: TenantId", id AS "id!: KeyId", name AS "name!", scopes AS "scopes!",
+            expires_at AS "expires_at: Timestamp", last_used_at AS "last_used_at: Timestamp",
+            created_at AS "created_at!: Timestamp"
+        FROM (
+            (SELECT * FROM api_keys WHERE NOT $2 AND tenant_id = $1 AND revoked_at IS NULL AND id < $3 ORDER BY id DESC LIMIT $4)
+            UNION ALL
+            (SELECT * FROM api_keys WHERE $2 AND tenant_id = $1 AND revoked_at IS NULL AND id > $3 ORDER BY id LIMIT $4)
+        ) p ORDER BY id DESC
         "#,
-        tenant.uuid()
+        tenant.uuid(),
+        page.backwards,
+        page.edge,
+        page.fetch()
     )
     .fetch_all(db)
     .await

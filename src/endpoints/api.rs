@@ -25,7 +25,7 @@ use crate::{
     locations::{self, LocationRef},
     queue::control,
     signing::MAX_LIVE_SECRETS,
-    types::{Clock, EndpointId, LocationId, Shard, TenantId, secret::SigningSecret},
+    types::{Clock, EndpointId, LocationId, Shard, TenantId, event_type::Pattern, secret::SigningSecret},
     web::{
         ApiError, FieldError, Json, Path, Query,
         fields::Fields,
@@ -181,21 +181,23 @@ async fn list_of(
                 )?)
             }
         };
-    let refuse_nul = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('\0'));
-    if refuse_nul(&query.q) || refuse_nul(&query.event_type) {
-        return Err(ApiError::Malformed("A query parameter contains the character U+0000.".into()));
+    if query.q.as_ref().is_some_and(|text| text.contains('\0')) {
+        return Err(ApiError::Malformed("q contains the character U+0000.".into()));
     }
+    let event_type = query.event_type.map(Pattern::parse).transpose().map_err(|_| {
+        ApiError::Malformed("event_type must be the name of an event type, prefix.* or *.".into())
+    })?;
     let scope = Scope::new(&[
         "endpoints",
         &tenant.to_string(),
         &location.map(|id| id.to_string()).unwrap_or_default(),
         query.q.as_deref().unwrap_or_default(),
         status.unwrap_or_default(),
-        query.event_type.as_deref().unwrap_or_default(),
+        event_type.as_ref().map(Pattern::as_str).unwrap_or_default(),
     ]);
     let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
     let keyset = scope.keyset(&page_query)?;
-    let filter = Filter { location, text: query.q, status, event_type: query.event_type };
+    let filter = Filter { location, text: query.q, status, event_type };
     let rows = queries::page(&context.pool, tenant, &filter, keyset).await?;
     let (active_count, total_count) = queries::counts(&context.pool, tenant).await?;
     let views =

@@ -7,7 +7,10 @@ use uuid::Uuid;
 use super::draft::Checked;
 use crate::{
     event_types::{self, Catalogue},
-    types::{EndpointId, LocationId, TenantId, Timestamp, event_type::Pattern},
+    types::{
+        EndpointId, LocationId, TenantId, Timestamp,
+        event_type::{OPERATIONAL_PREFIX, Pattern},
+    },
     web::page::Keyset,
 };
 
@@ -67,7 +70,8 @@ pub struct Filter {
     /// In the URL or the name, whatever the case.
     pub text: Option<String>,
     pub status: Option<&'static str>,
-    pub event_type: Option<String>,
+    /// Those that get all of it: a pattern covers itself and what is narrower.
+    pub event_type: Option<Pattern>,
 }
 
 /// One endpoint, or a page of them. Endpoints of a tenant are few: they are filtered while they are read in order.
@@ -96,7 +100,9 @@ async fn select(
                 AND ($5::text IS NULL OR $5 = CASE WHEN e.paused_at IS NOT NULL THEN 'paused'
                     WHEN h.disabled_at IS NOT NULL THEN 'disabled' WHEN h.failing_since IS NOT NULL THEN 'failing' ELSE 'active' END)
                 AND ($6::text IS NULL OR EXISTS (SELECT 1 FROM subscriptions s
-                    WHERE s.tenant_id = e.tenant_id AND s.endpoint_id = e.id AND s.event_type = $6))
+                    WHERE s.tenant_id = e.tenant_id AND s.endpoint_id = e.id AND (s.event_type = $6
+                        OR s.event_type = '*' AND NOT starts_with($6, $11)
+                        OR s.event_type LIKE '%.*' AND starts_with($6, left(s.event_type, -1)))))
         ), page AS (
             (SELECT * FROM matching m WHERE NOT $7 AND m.id < $8 ORDER BY m.id DESC LIMIT $9)
             UNION ALL
@@ -118,11 +124,12 @@ async fn select(
         filter.location.map(LocationId::uuid),
         filter.text,
         filter.status,
-        filter.event_type,
+        filter.event_type.as_ref().map(Pattern::as_str),
         backwards,
         edge,
         fetch,
-        PENDING_COUNT_MAX
+        PENDING_COUNT_MAX,
+        OPERATIONAL_PREFIX
     )
     .fetch_all(db)
     .await

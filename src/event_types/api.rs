@@ -12,6 +12,7 @@ use crate::{
     audit,
     auth::{Caller, Context, Tenant, scope},
     formats::presets::{self, Preset},
+    types::event_type::EventType,
     web::{ApiError, Json, Path},
 };
 
@@ -70,6 +71,7 @@ async fn create(
 }
 
 async fn refuse_preset(context: &Context, tenant: &Tenant<scope::Write>, name: &str) -> Result<(), ApiError> {
+    EventType::parse(name).map_err(|_| ApiError::NotFound)?;
     let catalogue = load(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
     match catalogue.preset.event_type(name) {
         Some(_) => {
@@ -127,6 +129,6 @@ pub fn router(context: Context) -> Router {
         .route("/v1/event-types", get(list).post(create))
         .route("/v1/event-types/{name}", get(read).patch(update).delete(archive))
         .route("/v1/presets", get(presets))
-        .route("/v1/presets/{name}", get(preset))
+        .route("/v1/presets/{preset}", get(preset))
         .with_state(context)
 }

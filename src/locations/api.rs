@@ -17,7 +17,7 @@ use crate::{
     auth::{Context, Tenant, scope},
     queue::control,
     web::{
-        ApiError, FieldError, Json, OnConstraint, Path, Query,
+        ApiError, Json, OnConstraint, Path, Query,
         page::{Page, PageQuery, Scope},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
 const EXTERNAL_ID_KEY: &str = "locations_tenant_id_external_id_key";
 
 fn external_id_taken() -> ApiError {
-    ApiError::Invalid(vec![FieldError::new("/external_id", "is another location's")])
+    ApiError::Conflict("The external_id is another location's.".into())
 }
 
 async fn create(

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -50,8 +50,15 @@ pub enum LocationRef {
 }
 
 impl LocationRef {
-    pub fn parse(text: &str) -> Self {
-        LocationId::from_str(text).map_or_else(|_| Self::External(text.to_owned()), Self::Id)
+    /// A text that is neither names nothing, and must not reach SQL: Postgres can't take every text.
+    pub fn parse(text: String) -> Result<Self, String> {
+        if let Ok(id) = LocationId::from_str(&text) {
+            return Ok(Self::Id(id));
+        }
+        match ExternalId::parse(text) {
+            Ok(external_id) => Ok(Self::External(external_id.as_str().to_owned())),
+            Err(_) => Err("must be a location's id or external_id".into()),
+        }
     }
 
     pub fn default_location() -> Self {
@@ -69,7 +76,7 @@ impl LocationRef {
 
 impl<'de> Deserialize<'de> for LocationRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self::parse(&text))
+        Self::parse(String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

@@ -12,7 +12,11 @@ use crate::{
         scope,
     },
     types::{KeyId, TenantId, Timestamp, text::Name},
-    web::{ApiError, Json, Path, fields::Fields},
+    web::{
+        ApiError, Json, Path, Query,
+        fields::Fields,
+        page::{self, Page, PageQuery},
+    },
 };
 
 #[derive(Deserialize)]
@@ -42,11 +46,6 @@ impl From<StoredKey> for KeyView {
         let StoredKey { tenant_id, id, name, scopes, expires_at, last_used_at, created_at } = stored;
         Self { id, tenant_id, name, scopes, expires_at, last_used_at, created_at, key: None }
     }
-}
-
-#[derive(Serialize)]
-pub struct KeyList {
-    data: Vec<KeyView>,
 }
 
 async fn make(
@@ -116,9 +115,16 @@ async fn end(context: &Context, tenant: TenantId, actor: &Actor, key: KeyId) -> 
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn live(context: &Context, tenant: TenantId) -> Result<Json<KeyList>, ApiError> {
-    let keys = queries::list(&context.pool, tenant).await?;
-    Ok(Json(KeyList { data: keys.into_iter().map(KeyView::from).collect() }))
+async fn live(
+    context: &Context,
+    tenant: TenantId,
+    query: &PageQuery,
+) -> Result<Json<Page<KeyView>>, ApiError> {
+    let scope = page::Scope::new(&["keys", &tenant.to_string()]);
+    let keyset = scope.keyset(query)?;
+    let keys = queries::page(&context.pool, tenant, keyset).await?;
+    let views = keys.into_iter().map(KeyView::from).collect();
+    Ok(Json(scope.page(query, keyset, views, |key: &KeyView| key.id.uuid())))
 }
 
 pub async fn create_for(
@@ -135,11 +141,12 @@ pub async fn list_for(
     State(context): State<Context>,
     _: Operator,
     Path(tenant): Path<TenantId>,
-) -> Result<Json<KeyList>, ApiError> {
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<KeyView>>, ApiError> {
     if !queries::tenant_exists(&context.pool, tenant).await? {
         return Err(ApiError::NotFound);
     }
-    live(&context, tenant).await
+    live(&context, tenant, &query).await
 }
 
 pub async fn revoke_for(
@@ -170,8 +177,9 @@ pub async fn create(
 pub async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
-) -> Result<Json<KeyList>, ApiError> {
-    live(&context, tenant.id).await
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<KeyView>>, ApiError> {
+    live(&context, tenant.id, &query).await
 }
 
 pub async fn revoke(

@@ -9,7 +9,7 @@ use crate::{
         TenantId, Timestamp,
         text::{ExternalId, Name},
     },
-    web::{ApiError, FieldError, Patch, fields::Fields},
+    web::{ApiError, Patch, fields::Fields},
 };
 
 /// Days of failing after which an endpoint is disabled.
@@ -158,5 +158,5 @@ fn failing_days(days: u16) -> Result<u16, String> {
 
 /// The name is another tenant's.
 pub fn external_id_taken() -> ApiError {
-    ApiError::Invalid(vec![FieldError::new("/external_id", "is another tenant's")])
+    ApiError::Conflict("The external_id is another tenant's.".into())
 }

@@ -12,7 +12,7 @@ pub const MAX_EVENT_TYPE_BYTES: usize = 128;
 
 /// Types below this prefix are Posthaste's own messages about endpoints: nobody else can publish them, and `*` does not
 /// subscribe to them.
-const OPERATIONAL_PREFIX: &str = "posthaste.";
+pub const OPERATIONAL_PREFIX: &str = "posthaste.";
 
 const EVERYTHING: &str = "*";
 const PREFIX_SUFFIX: &str = ".*";

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::error::{ApiError, FieldError};
@@ -76,12 +76,12 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let has_type = request.headers().contains_key(header::CONTENT_TYPE);
+        let is_json = is_json(request.headers());
         let bytes = read_bytes(request, state, BODY_MAX_BYTES).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        if has_type {
+        if is_json {
             from_bytes::<Object<T>>(&bytes).map(|object| Self(object.0))
         } else {
             Err(ApiError::UnsupportedMediaType)
@@ -146,7 +146,14 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
         Err(error) => error,
     };
     let mut pointer = pointer_of(error.path());
-    let inner = error.into_inner();
+    let mut inner = error.into_inner();
+    // What is wrong with a field is of no interest in a text that turns out not to be JSON.
+    if std::str::from_utf8(bytes).is_err() {
+        return ApiError::Malformed("The body is not valid UTF-8.".into());
+    }
+    if let Err(later) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        inner = later;
+    }
     if !inner.is_data() {
         return ApiError::Malformed(format!("The body is not valid JSON: {inner}.").into());
     }
@@ -279,7 +286,15 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_malformed() {
-        for body in ["", "{", "nope", "{\"name\":\"a\",\"list\":[]} x", "{\"name\":\"\u{1}\",\"list\":[]}"] {
+        for body in [
+            "",
+            "{",
+            "nope",
+            "{\"name\":\"a\",\"list\":[]} x",
+            "{\"name\":1} x",
+            "{\"nome\":1",
+            "{\"name\":\"\u{1}\",\"list\":[]}",
+        ] {
             let error = from_bytes::<Object<Outer<'_>>>(body.as_bytes()).err().unwrap();
             assert!(matches!(error, ApiError::Malformed(_)), "{body}: {error:?}");
         }

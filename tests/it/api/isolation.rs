@@ -1,310 +1,253 @@
-//! Nobody gets at what is another tenant's: every route there is, with every kind of key that must not open it.
-//!
-//! The routes are read out of the sources. One that is added without saying here who may use it fails the test.
+//! Tenants are strangers to each other, and keys do what their scopes say: held for every route there is.
 
-use std::{collections::BTreeSet, fs, path::Path};
-
-use reqwest::Method;
+use reqwest::{Method, header};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use crate::helpers::{Receiver, TestApp, app::Tenant, client::Client, spawn};
+use super::routes::{Household, Ids, ROUTES, Route, Who, household};
+use crate::helpers::{
+    Receiver, Stored, TestApp,
+    client::{Client, Reply},
+    spawn,
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Anybody,
-    /// With any live key.
-    KeyHolder,
-    Operator,
-    Scope(&'static str),
+const TENANT_HEADER: &str = "posthaste-tenant";
+const ALL_SCOPES: [&str; 4] = ["read", "write", "publish", "secrets"];
+
+async fn scene() -> (TestApp, Household, Receiver) {
+    let app = spawn().await;
+    let mut receiver = Receiver::start().await;
+    let house = household(&app, &mut receiver).await;
+    (app, house, receiver)
 }
 
-use Who::{Anybody, KeyHolder, Operator, Scope};
-
-/// Method, path, who may, and a body that is good.
-fn routes() -> Vec<(&'static str, &'static str, Who, Option<Value>)> {
-    let endpoint = json!({"name": "x", "url": "http://127.0.0.1:9999/", "event_types": ["*"]});
-    let (read, write, publish, secrets) = (Scope("read"), Scope("write"), Scope("publish"), Scope("secrets"));
-    vec![
-        ("GET", "/healthz", Anybody, None),
-        ("GET", "/readyz", Anybody, None),
-        ("GET", "/v1/me", KeyHolder, None),
-        ("GET", "/v1/presets", KeyHolder, None),
-        ("GET", "/v1/presets/{name}", KeyHolder, None),
-        ("POST", "/v1/tenants", Operator, Some(json!({"name": "x"}))),
-        ("GET", "/v1/tenants", Operator, None),
-        ("GET", "/v1/tenants/{tenant_id}", Operator, None),
-        ("PATCH", "/v1/tenants/{tenant_id}", Operator, Some(json!({"name": "x"}))),
-        ("POST", "/v1/tenants/{tenant_id}/keys", Operator, Some(json!({"name": "x", "scopes": ["read"]}))),
-        ("GET", "/v1/tenants/{tenant_id}/keys", Operator, None),
-        ("DELETE", "/v1/tenants/{tenant_id}/keys/{key_id}", Operator, None),
-        ("POST", "/v1/keys", write, Some(json!({"name": "x", "scopes": ["write"]}))),
-        ("GET", "/v1/keys", read, None),
-        ("DELETE", "/v1/keys/{key_id}", write, None),
-        ("POST", "/v1/locations", write, Some(json!({"name": "x"}))),
-        ("GET", "/v1/locations", read, None),
-        ("GET", "/v1/locations/{location_id}", read, None),
-        ("PATCH", "/v1/locations/{location_id}", write, Some(json!({"name": "x"}))),
-        ("DELETE", "/v1/locations/{location_id}", write, None),
-        ("POST", "/v1/locations/{location_id}/endpoints", write, Some(endpoint.clone())),
-        ("GET", "/v1/locations/{location_id}/endpoints", read, None),
-        ("POST", "/v1/endpoints", write, Some(endpoint)),
-        ("GET", "/v1/endpoints", read, None),
-        ("GET", "/v1/endpoints/{endpoint_id}", read, None),
-        ("PATCH", "/v1/endpoints/{endpoint_id}", write, Some(json!({"name": "x"}))),
-        ("DELETE", "/v1/endpoints/{endpoint_id}", write, None),
-        ("POST", "/v1/endpoints/{endpoint_id}/pause", write, None),
-        ("POST", "/v1/endpoints/{endpoint_id}/resume", write, None),
-        ("GET", "/v1/endpoints/{endpoint_id}/subscriptions", read, None),
-        ("PUT", "/v1/endpoints/{endpoint_id}/subscriptions", write, Some(json!([{"event_type": "*"}]))),
-        ("GET", "/v1/endpoints/{endpoint_id}/secret", secrets, None),
-        ("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", secrets, None),
-        ("GET", "/v1/endpoints/{endpoint_id}/deliveries", read, None),
-        ("GET", "/v1/event-types", read, None),
-        ("POST", "/v1/event-types", write, Some(json!({"name": "a.b", "description": "d"}))),
-        ("GET", "/v1/event-types/{name}", read, None),
-        ("PATCH", "/v1/event-types/{name}", write, Some(json!({"group": "x"}))),
-        ("DELETE", "/v1/event-types/{name}", write, None),
-        (
-            "POST",
-            "/v1/locations/{location_id}/events",
-            publish,
-            Some(json!({"type": "message.sent", "data": 1})),
-        ),
-        ("GET", "/v1/locations/{location_id}/events", read, None),
-        (
-            "POST",
-            "/v1/events/batch",
-            publish,
-            Some(json!({"events": [{"location_id": "default", "type": "message.sent", "data": 1}]})),
-        ),
-        ("GET", "/v1/events/{event_id}", read, None),
-        ("GET", "/v1/events/{event_id}/deliveries/{endpoint_id}", read, None),
-        ("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", write, None),
-        ("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", write, None),
-        ("GET", "/v1/audit", read, None),
-    ]
+fn of_tenants() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(|route| matches!(route.who, Who::Scope(_)))
 }
 
-/// `.route("path", get(…).post(…))`, wherever it stands below `src/`.
-fn routes_in_sources(directory: &Path, found: &mut BTreeSet<(String, String)>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            routes_in_sources(&path, found);
-            continue;
-        }
-        let source = fs::read_to_string(&path).unwrap();
-        // The demo's receiver is no part of the API.
-        if path.extension().is_none_or(|extension| extension != "rs")
-            || path.ends_with("cli/demo/receiver.rs")
-        {
-            continue;
-        }
-        for (at, _) in source.match_indices(".route(") {
-            let call = &source[at + ".route(".len()..];
-            let end = call.find("\n        .").or_else(|| call.find(";\n")).unwrap_or(call.len());
-            let (call, path) = (&call[..end], call.split('"').nth(1).expect("a path"));
-            let methods = ["get", "post", "put", "patch", "delete"];
-            let named: Vec<_> =
-                methods.iter().filter(|method| call.contains(&format!("{method}("))).collect();
-            // A method router made beforehand is the batch's, a POST.
-            let named = if named.is_empty() { vec![&"post"] } else { named };
-            found.extend(named.into_iter().map(|method| (method.to_uppercase(), path.to_owned())));
-        }
-    }
+fn closed() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(|route| route.who != Who::Everyone)
 }
 
-#[test]
-fn every_route_is_in_the_table() {
-    let mut found = BTreeSet::new();
-    routes_in_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-    let table: BTreeSet<_> =
-        routes().into_iter().map(|(method, path, ..)| (method.to_owned(), path.to_owned())).collect();
-    let missing: Vec<_> = found.difference(&table).collect();
-    let gone: Vec<_> = table.difference(&found).collect();
-    assert!(
-        missing.is_empty() && gone.is_empty(),
-        "not in the table: {missing:?}; not in the sources: {gone:?}"
-    );
-}
-
-/// A tenant with one of everything.
-struct Owner {
-    tenant: Tenant,
-    endpoint_id: String,
-    event_id: String,
-    key_id: String,
-}
-
-async fn owner(app: &TestApp, receiver: &Receiver) -> Owner {
-    let tenant = app.tenant().await;
-    let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
-    tenant.client.post("/v1/event-types", json!({"name": "own.type", "description": "d"})).await.expect(201);
-    let event = tenant.publish("message.incoming", json!({"n": 1})).await;
-    tenant.delivery_when(&event, &endpoint, |delivery| delivery["status"] == "succeeded").await;
-    let keys = tenant.client.get("/v1/keys").await.expect(200);
-    let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    Owner { endpoint_id: id(&endpoint), event_id: id(&event), key_id: id(&keys["data"][0]), tenant }
-}
-
-impl Owner {
-    fn path(&self, template: &str) -> String {
-        template
-            .replace("{tenant_id}", &self.tenant.id)
-            .replace("{location_id}", &self.tenant.location_id)
-            .replace("{endpoint_id}", &self.endpoint_id)
-            .replace("{event_id}", &self.event_id)
-            .replace("{key_id}", &self.key_id)
-            .replace("{name}", "own.type")
-    }
-}
-
-async fn call(
-    client: &Client,
-    method: &str,
-    path: &str,
-    body: Option<&Value>,
-) -> crate::helpers::client::Reply {
-    client.send(Method::from_bytes(method.as_bytes()).unwrap(), path, body.map(Value::to_string)).await
-}
-
-/// A digest of every table, but for what moves by itself: beats, when a key was last used, an endpoint's health
-/// a second later.
-async fn everything(sql: &mut PgConnection) -> Vec<(String, String)> {
-    let tables = sqlx::query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1");
-    let mut digests = Vec::new();
-    for table in tables.fetch_all(&mut *sql).await.unwrap() {
-        let table: String = table.get(0);
-        let row = match table.as_str() {
-            "nodes" | "endpoint_health" => continue,
-            "api_keys" => "(t.id, t.revoked_at)::text",
-            _ => "t::text",
-        };
-        let digest =
-            format!("SELECT coalesce(md5(string_agg({row}, ',' ORDER BY {row})), '') FROM {table} t");
-        let digest: String = sqlx::query_scalar(AssertSqlSafe(digest)).fetch_one(&mut *sql).await.unwrap();
-        digests.push((table, digest));
-    }
-    digests
+/// Without what differs from request to request.
+fn plain(reply: Reply, status: u16) -> Value {
+    let mut problem = reply.problem(status);
+    problem.as_object_mut().unwrap().remove("request_id");
+    problem
 }
 
 #[tokio::test]
-async fn another_tenants_ids_do_not_exist() {
-    let mut app = spawn().await;
-    let receiver = Receiver::start().await;
-    let (owner, stranger) = (owner(&app, &receiver).await, app.tenant().await);
-    let mut sql = app.sql().await;
-    let before = everything(&mut sql).await;
-    for (method, template, who, body) in routes() {
-        if !matches!(who, Scope(_)) || !template.contains('{') {
-            continue;
+async fn another_tenants_ids_name_nothing() {
+    let (mut app, house, mut receiver) = scene().await;
+    let stranger = app.tenant().await;
+    let in_its_name = app.operator().with(TENANT_HEADER, &stranger.id);
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    for client in [&stranger.client, &in_its_name] {
+        for route in of_tenants().filter(|route| route.has_ids()) {
+            let theirs = plain(route.call(client, &house.ids).await, 404);
+            let nothing = plain(route.call(client, &Ids::of_nothing()).await, 404);
+            assert_eq!(theirs, nothing, "{}: indistinguishable", route.told());
+            Stored::read(&mut db).await.assert_same(&before, &route.told());
         }
-        let reply = call(&stranger.client, method, &owner.path(template), body.as_ref()).await;
-        let nothing = template.replace("{name}", "no.such.type");
-        let made_up = "01a1fa00-0000-7000-8000-000000000000";
-        let nothing = ["location", "endpoint", "event", "key"].iter().fold(nothing, |path, kind| {
-            let prefix = match *kind {
-                "location" => "loc_",
-                "endpoint" => "ep_",
-                "event" => "evt_",
-                _ => "key_",
-            };
-            path.replace(&format!("{{{kind}_id}}"), &format!("{prefix}{made_up}"))
-        });
-        let unknown = call(&stranger.client, method, &nothing, body.as_ref()).await;
-        let (mut one, mut other) = (reply.problem(404), unknown.problem(404));
-        for problem in [&mut one, &mut other] {
-            problem.as_object_mut().unwrap().remove("request_id");
-        }
-        assert_eq!(one, other, "{method} {template}: another's and nobody's must look the same");
     }
-    assert_eq!(everything(&mut sql).await, before);
+    assert!(receiver.rest().is_empty(), "nothing was sent");
     app.stop().await;
+}
+
+#[tokio::test]
+async fn another_tenants_ids_are_of_no_use_in_bodies_and_lists() {
+    let (mut app, house, _receiver) = scene().await;
+    let stranger = app.tenant().await;
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    let location = &house.tenant.location_id;
+    let body =
+        json!({"location_id": location, "name": "E", "url": "https://e.example.com/", "event_types": ["*"]});
+    assert_eq!(stranger.client.post("/v1/endpoints", body).await.pointers(), ["/location_id"]);
+    let event = json!({"location_id": location, "type": "message.sent", "data": {}});
+    let body = json!({"events": [event]});
+    assert_eq!(stranger.client.post("/v1/events/batch", body).await.pointers(), ["/events/0/location_id"]);
+    for route in of_tenants().filter(|route| route.method == "GET" && !route.has_ids()) {
+        let reply = stranger.client.get(route.path).await;
+        for id in house.ids.all() {
+            assert!(!reply.text.contains(id), "{} shows {id}", route.told());
+        }
+        reply.expect(200);
+    }
+    Stored::read(&mut db).await.assert_same(&before, "bodies and lists");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_operators_routes_are_no_tenants() {
+    let (mut app, house, _receiver) = scene().await;
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    for route in ROUTES.iter().filter(|route| route.who == Who::Operator) {
+        let problem = route.call(&house.tenant.client, &house.ids).await.problem(403);
+        assert_eq!(problem["type"], "urn:posthaste:problem:forbidden", "{}", route.told());
+    }
+    Stored::read(&mut db).await.assert_same(&before, "the operator's routes");
+    app.stop().await;
+}
+
+/// Keys that open nothing, and what they are.
+async fn dead_keys(app: &TestApp, house: &Household) -> Vec<(&'static str, Client)> {
+    let tenant = &house.tenant.id;
+    let scheme = |value: &str| app.anonymous().with("authorization", value);
+    let revoked = app.with_key(&app.key(tenant, &ALL_SCOPES).await);
+    let expired = app.with_key(&app.key(tenant, &ALL_SCOPES).await);
+    // Used while it lives: what a node remembers of a key for publishing must not outlive it.
+    let path = format!("/v1/locations/{}/events", house.tenant.location_id);
+    revoked.post(&path, json!({"type": "contact.created", "data": {}})).await.expect(202);
+    let mut ids = Vec::new();
+    for client in [&revoked, &expired] {
+        ids.push(client.get("/v1/me").await.expect(200)["key_id"].as_str().unwrap().to_owned());
+    }
+    app.operator().delete(&format!("/v1/tenants/{tenant}/keys/{}", ids[0])).await.expect(204);
+    let end = "UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE id = $1::uuid";
+    let ended = sqlx::query(end).bind(ids[1].trim_start_matches("key_")).execute(&mut app.sql().await).await;
+    assert_eq!(ended.unwrap().rows_affected(), 1);
+    let mut mistyped = house.tenant.key.clone();
+    let last = if mistyped.ends_with('a') { "b" } else { "a" };
+    mistyped.replace_range(mistyped.len() - 1.., last);
+    let unknown = posthaste::auth::ApiKey::generate().reveal().to_owned();
+    vec![
+        ("none", app.anonymous()),
+        ("no scheme", scheme(&house.tenant.key)),
+        ("another scheme", scheme(&format!("Basic {}", house.tenant.key))),
+        ("empty", scheme("Bearer ")),
+        ("not of our form", scheme("Bearer letmein")),
+        ("mistyped", app.with_key(&mistyped)),
+        ("with more behind", app.with_key(&format!("{}0", house.tenant.key))),
+        ("unknown", app.with_key(&unknown)),
+        ("revoked", revoked),
+        ("expired", expired),
+    ]
 }
 
 #[tokio::test]
 async fn without_a_live_key_nothing_opens() {
-    let mut app = spawn().await;
-    let receiver = Receiver::start().await;
-    let owner = owner(&app, &receiver).await;
-    let revoked = app.key(&owner.tenant.id, &["read", "write", "publish", "secrets"]).await;
-    let keys = owner.tenant.client.get("/v1/keys").await.expect(200);
-    let revoked_id = keys["data"][0]["id"].as_str().unwrap().to_owned();
-    // Used before it is revoked, so that it is remembered wherever keys are remembered.
-    let path = format!("/v1/locations/{}/events", owner.tenant.location_id);
-    app.with_key(&revoked).post(&path, json!({"type": "message.sent", "data": 1})).await.expect(202);
-    owner.tenant.client.delete(&format!("/v1/keys/{revoked_id}")).await.expect(204);
-    let expired = app.key(&owner.tenant.id, &["read", "write", "publish", "secrets"]).await;
-    let mut sql = app.sql().await;
-    sqlx::query("UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE id = (SELECT max(id::text)::uuid FROM api_keys)")
-        .execute(&mut sql)
-        .await
-        .unwrap();
-
-    let unknown = posthaste::auth::ApiKey::generate();
-    let mistyped = format!("{}x", &revoked[..revoked.len() - 1]);
-    let before = everything(&mut sql).await;
-    let clients = [
-        app.anonymous(),
-        app.anonymous().with("authorization", "Basic dXNlcjpwdw=="),
-        app.anonymous().with("authorization", "Bearer"),
-        app.with_key(unknown.reveal()),
-        app.with_key(&mistyped),
-        app.with_key(&revoked),
-        app.with_key(&expired),
-    ];
-    for (method, template, who, body) in routes() {
-        if who == Anybody {
-            continue;
-        }
-        for client in &clients {
-            let reply = call(client, method, &owner.path(template), body.as_ref()).await;
-            assert_eq!(reply.status, 401, "{method} {template}: {}", reply.text);
-            assert!(reply.headers.contains_key("www-authenticate"));
+    let (mut app, house, _receiver) = scene().await;
+    let keys = dead_keys(&app, &house).await;
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    for (what, client) in &keys {
+        for route in closed() {
+            let reply = route.call(client, &house.ids).await;
+            let challenge = reply.headers.get(header::WWW_AUTHENTICATE).cloned();
+            assert_eq!(reply.status, 401, "{what}, {}: {}", route.told(), reply.text);
+            assert_eq!(challenge.unwrap(), "Bearer");
             reply.problem(401);
         }
+        Stored::read(&mut db).await.assert_same(&before, what);
     }
-    assert_eq!(everything(&mut sql).await, before);
+    for route in ROUTES.iter().filter(|route| route.who == Who::Everyone) {
+        route.call(&app.anonymous(), &house.ids).await.expect(200);
+    }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_key_does_what_its_scopes_say_and_no_more() {
+async fn a_key_without_the_scope_is_refused() {
+    let (mut app, house, _receiver) = scene().await;
+    let mut clients = Vec::new();
+    for without in ALL_SCOPES {
+        let rest: Vec<&str> = ALL_SCOPES.into_iter().filter(|scope| *scope != without).collect();
+        clients.push((without, app.with_key(&app.key(&house.tenant.id, &rest).await)));
+    }
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    for (without, client) in &clients {
+        for route in of_tenants().filter(|route| route.who == Who::Scope(without)) {
+            let problem = route.call(client, &house.ids).await.problem(403);
+            assert!(problem["detail"].as_str().unwrap().contains(without), "{}: {problem}", route.told());
+            let nothing = route.call(client, &Ids::of_nothing()).await;
+            assert_eq!(nothing.status, 403, "{}: before anything is looked up", route.told());
+        }
+        client.get("/v1/me").await.expect(200);
+    }
+    Stored::read(&mut db).await.assert_same(&before, "keys without the scope");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_operator_names_a_tenant() {
+    let (mut app, house, _receiver) = scene().await;
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    let uuid = house.tenant.id.trim_start_matches("ten_");
+    let nobody = Ids::of_nothing().fill("{tenant_id}");
+    let cases = [
+        (app.operator(), 400),
+        (app.operator().with(TENANT_HEADER, ""), 400),
+        (app.operator().with(TENANT_HEADER, uuid), 400),
+        (app.operator().with(TENANT_HEADER, &house.tenant.location_id), 400),
+        (app.operator().with(TENANT_HEADER, &format!("{}, {}", house.tenant.id, house.tenant.id)), 400),
+        (app.operator().with(TENANT_HEADER, "ten_é"), 400),
+        (app.operator().with(TENANT_HEADER, &nobody), 404),
+    ];
+    for (client, status) in &cases {
+        for route in of_tenants() {
+            let reply = route.call(client, &house.ids).await;
+            assert_eq!(reply.status, *status, "{}: {}", route.told(), reply.text);
+            reply.problem(*status);
+        }
+    }
+    for (client, _) in &cases[1..6] {
+        client.get("/v1/me").await.problem(400);
+    }
+    cases[6].0.get("/v1/me").await.problem(404);
+    Stored::read(&mut db).await.assert_same(&before, "an operator without a tenant");
+
+    let named = app.operator().with(TENANT_HEADER, &house.tenant.id);
+    for route in of_tenants().filter(|route| route.method == "GET") {
+        let reply = route.call(&named, &house.ids).await;
+        assert_eq!(reply.status, 200, "{}: {}", route.told(), reply.text);
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenants_key_names_no_other_tenant() {
+    let (mut app, house, _receiver) = scene().await;
+    let stranger = app.tenant().await;
+    let mut db = app.sql().await;
+    let before = Stored::read(&mut db).await;
+    let posing = stranger.client.with(TENANT_HEADER, &house.tenant.id);
+    let garbled = stranger.client.with(TENANT_HEADER, "house");
+    for route in closed().filter(|route| route.who != Who::Operator) {
+        let reply = route.call(&posing, &house.ids).await;
+        assert_eq!(reply.status, 403, "{}: {}", route.told(), reply.text);
+        reply.problem(403);
+        let reply = route.call(&garbled, &house.ids).await;
+        assert_eq!(reply.status, 400, "{}: {}", route.told(), reply.text);
+        reply.problem(400);
+    }
+    Stored::read(&mut db).await.assert_same(&before, "another tenant's name");
+    stranger.client.with(TENANT_HEADER, &stranger.id).get("/v1/endpoints").await.expect(200);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_there_is_told() {
     let mut app = spawn().await;
-    let receiver = Receiver::start().await;
-    let owner = owner(&app, &receiver).await;
-    let scopes = ["read", "write", "publish", "secrets"];
-    let mut without = Vec::new();
-    for missing in scopes {
-        let held: Vec<&str> = scopes.into_iter().filter(|scope| *scope != missing).collect();
-        without.push((missing, app.with_key(&app.key(&owner.tenant.id, &held).await)));
+    let client = app.tenant().await.client;
+    for path in ["/v1/tenants", "/v1/endpoints", "/v1/events/batch", "/v1/me", "/healthz"] {
+        let reply = client.send(Method::PUT, path, Some("{}".to_owned())).await;
+        let allowed = reply.headers.get(header::ALLOW).map(|value| value.to_str().unwrap().to_owned());
+        reply.problem(405);
+        let mut allowed: Vec<_> =
+            allowed.expect("Allow").split(',').map(|one| one.trim().to_owned()).collect();
+        allowed.retain(|method| method != "HEAD");
+        allowed.sort();
+        let mut known: Vec<_> =
+            ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
+        known.sort_unstable();
+        assert_eq!(allowed, known, "{path}");
     }
-    let mut sql = app.sql().await;
-    let before = everything(&mut sql).await;
-    for (method, template, who, body) in routes() {
-        for (missing, client) in &without {
-            if who == Operator || who == Scope(missing) {
-                let reply = call(client, method, &owner.path(template), body.as_ref()).await;
-                assert_eq!(reply.status, 403, "{method} {template} without {missing}: {}", reply.text);
-                reply.problem(403);
-            }
-        }
-        // The operator must say for whom.
-        if matches!(who, Scope(_)) {
-            let reply = call(&app.operator(), method, &owner.path(template), body.as_ref()).await;
-            assert_eq!(reply.status, 400, "{method} {template}: {}", reply.text);
-            let wrong = app.operator().with("posthaste-tenant", "bakery");
-            call(&wrong, method, &owner.path(template), body.as_ref()).await.problem(400);
-            let nobody = app.operator().with("posthaste-tenant", "ten_01a1fa00-0000-7000-8000-000000000000");
-            call(&nobody, method, &owner.path(template), body.as_ref()).await.problem(404);
-            let stranger =
-                owner.tenant.client.with("posthaste-tenant", "ten_01a1fa00-0000-7000-8000-000000000000");
-            call(&stranger, method, &owner.path(template), body.as_ref()).await.problem(403);
-        }
+    for path in ["/", "/v1", "/v1/nothing", "/v1/endpoints/", "/v2/endpoints", "/v1/%ff"] {
+        client.get(path).await.problem(404);
     }
-    assert_eq!(everything(&mut sql).await, before);
-    let acting = app.operator().with("posthaste-tenant", &owner.tenant.id);
-    acting.get(&format!("/v1/endpoints/{}", owner.endpoint_id)).await.expect(200);
     app.stop().await;
 }

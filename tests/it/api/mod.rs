@@ -1,4 +1,5 @@
 //! The API as its users see it, against the contract.
+mod bad_input;
 mod batch;
 mod data;
 mod deliveries;
@@ -9,6 +10,7 @@ mod manners;
 mod publish;
 mod rebuilt;
 mod rotation;
+mod routes;
 mod secrets;
 mod subscriptions;
 mod wire_formats;

@@ -30,14 +30,20 @@ pub struct TestApp {
     pub database: PgConnectOptions,
 }
 
-/// Settings for a program on this database: receivers on loopback allowed, http allowed, any port.
+/// What programs under test are told unless the test says otherwise: receivers on loopback, http, any port.
+const DEFAULTS: [(&str, &str); 3] =
+    [("--listen", "127.0.0.1:0"), ("--allow-targets", "127.0.0.0/8"), ("--allow-http", "true")];
+
+/// Settings for a program on this database: [`DEFAULTS`], but for those that `extra` sets.
 pub fn settings(database: &PgConnectOptions, extra: &[&str]) -> Settings {
     let url = database.to_url_lossy().to_string();
     let operator = ApiKey::generate().reveal().to_owned();
     let master = Vault::generate_key().to_string();
     let mut line =
         vec!["posthaste", "--database-url", &url, "--operator-key", &operator, "--master-key", &master];
-    line.extend(["--listen", "127.0.0.1:0", "--allow-targets", "127.0.0.0/8", "--allow-http", "true"]);
+    for (flag, value) in DEFAULTS.iter().filter(|(flag, _)| !extra.contains(flag)) {
+        line.extend([flag, value]);
+    }
     line.extend(extra);
     Line::parse_from(line).settings
 }

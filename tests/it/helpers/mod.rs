@@ -5,6 +5,8 @@ pub mod client;
 pub mod cluster;
 pub mod process;
 pub mod receiver;
+pub mod stored;
 
-pub use app::{TestApp, spawn, spawn_with};
+pub use app::{Tenant, TestApp, spawn, spawn_with};
 pub use receiver::{Answer, Receiver};
+pub use stored::Stored;

@@ -1,0 +1,284 @@
+//! Every route of the API, with who may call it and a body that it takes: what holds for all is tested on all.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    Receiver, Tenant, TestApp,
+    client::{Client, Reply},
+};
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Everyone,
+    /// Any live key.
+    Known,
+    Operator,
+    /// A tenant's key with this scope, or the operator in its name.
+    Scope(&'static str),
+}
+
+/// What a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Nothing,
+    Object(&'static str),
+    /// An object that may be left out.
+    Perhaps(&'static str),
+    List(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub who: Who,
+    pub takes: Takes,
+}
+
+use Takes::{List, Nothing, Object, Perhaps};
+use Who::{Everyone, Known, Operator, Scope};
+
+const READ: Who = Scope("read");
+const WRITE: Who = Scope("write");
+const PUBLISH: Who = Scope("publish");
+const SECRETS: Who = Scope("secrets");
+
+const NAMED: Takes = Object(r#"{"name": "Renamed"}"#);
+const KEY: Takes = Object(r#"{"name": "A key", "scopes": ["read"]}"#);
+const ENDPOINT: Takes = Object(r#"{"name": "E", "url": "https://e.example.com/", "event_types": ["*"]}"#);
+const EVENT: Takes = Object(r#"{"type": "message.sent", "data": {}}"#);
+const TYPE: Takes = Object(r#"{"name": "another.type", "description": "d"}"#);
+const BATCH: Takes =
+    Object(r#"{"events": [{"location_id": "default", "type": "message.sent", "data": {}}]}"#);
+
+const fn route(method: &'static str, path: &'static str, who: Who, takes: Takes) -> Route {
+    Route { method, path, who, takes }
+}
+
+pub const ROUTES: &[Route] = &[
+    route("GET", "/healthz", Everyone, Nothing),
+    route("GET", "/readyz", Everyone, Nothing),
+    route("POST", "/v1/tenants", Operator, NAMED),
+    route("GET", "/v1/tenants", Operator, Nothing),
+    route("GET", "/v1/tenants/{tenant_id}", Operator, Nothing),
+    route("PATCH", "/v1/tenants/{tenant_id}", Operator, NAMED),
+    route("POST", "/v1/tenants/{tenant_id}/keys", Operator, KEY),
+    route("GET", "/v1/tenants/{tenant_id}/keys", Operator, Nothing),
+    route("DELETE", "/v1/tenants/{tenant_id}/keys/{key_id}", Operator, Nothing),
+    route("GET", "/v1/me", Known, Nothing),
+    route("POST", "/v1/keys", WRITE, KEY),
+    route("GET", "/v1/keys", READ, Nothing),
+    route("DELETE", "/v1/keys/{key_id}", WRITE, Nothing),
+    route("POST", "/v1/locations", WRITE, NAMED),
+    route("GET", "/v1/locations", READ, Nothing),
+    route("GET", "/v1/locations/{location_id}", READ, Nothing),
+    route("PATCH", "/v1/locations/{location_id}", WRITE, NAMED),
+    route("DELETE", "/v1/locations/{location_id}", WRITE, Nothing),
+    route("POST", "/v1/locations/{location_id}/endpoints", WRITE, ENDPOINT),
+    route("GET", "/v1/locations/{location_id}/endpoints", READ, Nothing),
+    route("POST", "/v1/endpoints", WRITE, ENDPOINT),
+    route("GET", "/v1/endpoints", READ, Nothing),
+    route("GET", "/v1/endpoints/{endpoint_id}", READ, Nothing),
+    route("PATCH", "/v1/endpoints/{endpoint_id}", WRITE, NAMED),
+    route("DELETE", "/v1/endpoints/{endpoint_id}", WRITE, Nothing),
+    route("POST", "/v1/endpoints/{endpoint_id}/pause", WRITE, Nothing),
+    route("POST", "/v1/endpoints/{endpoint_id}/resume", WRITE, Nothing),
+    route("GET", "/v1/endpoints/{endpoint_id}/subscriptions", READ, Nothing),
+    route("PUT", "/v1/endpoints/{endpoint_id}/subscriptions", WRITE, List(r#"[{"event_type": "*"}]"#)),
+    route("GET", "/v1/endpoints/{endpoint_id}/secret", SECRETS, Nothing),
+    route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
+    route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
+    route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
+    route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
+    route("POST", "/v1/events/batch", PUBLISH, BATCH),
+    route("GET", "/v1/events/{event_id}", READ, Nothing),
+    route("GET", "/v1/events/{event_id}/deliveries/{endpoint_id}", READ, Nothing),
+    route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", WRITE, Nothing),
+    route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", WRITE, Nothing),
+    route("GET", "/v1/audit", READ, Nothing),
+    route("GET", "/v1/event-types", READ, Nothing),
+    route("POST", "/v1/event-types", WRITE, TYPE),
+    route("GET", "/v1/event-types/{name}", READ, Nothing),
+    route("PATCH", "/v1/event-types/{name}", WRITE, Object(r#"{"group": "shop"}"#)),
+    route("DELETE", "/v1/event-types/{name}", WRITE, Nothing),
+    route("GET", "/v1/presets", Known, Nothing),
+    route("GET", "/v1/presets/{preset}", Known, Nothing),
+];
+
+/// Lists that come in pages.
+pub fn lists() -> impl Iterator<Item = &'static Route> {
+    const LISTS: [&str; 9] = [
+        "/v1/tenants",
+        "/v1/tenants/{tenant_id}/keys",
+        "/v1/keys",
+        "/v1/locations",
+        "/v1/locations/{location_id}/endpoints",
+        "/v1/endpoints",
+        "/v1/endpoints/{endpoint_id}/deliveries",
+        "/v1/locations/{location_id}/events",
+        "/v1/audit",
+    ];
+    ROUTES.iter().filter(|route| route.method == "GET" && LISTS.contains(&route.path))
+}
+
+impl Route {
+    pub fn body(&self) -> Option<String> {
+        match self.takes {
+            Nothing => None,
+            Object(text) | Perhaps(text) | List(text) => Some(text.to_owned()),
+        }
+    }
+
+    pub fn has_ids(&self) -> bool {
+        self.path.contains('{')
+    }
+
+    /// Calls it with its ids and its body.
+    pub async fn call(&self, client: &Client, ids: &Ids) -> Reply {
+        self.send(client, &ids.fill(self.path), self.body()).await
+    }
+
+    pub async fn send(&self, client: &Client, path: &str, body: Option<String>) -> Reply {
+        client.send(Method::from_bytes(self.method.as_bytes()).unwrap(), path, body).await
+    }
+
+    pub fn told(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// What the placeholders stand for.
+#[derive(Clone)]
+pub struct Ids(Vec<(&'static str, String)>);
+
+impl Ids {
+    pub fn fill(&self, path: &str) -> String {
+        let filled = self.0.iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
+        assert!(!filled.contains('{'), "{path} has an id that no test knows");
+        filled
+    }
+
+    /// Those that are the tenant's own: presets are everybody's.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(place, _)| *place != "{preset}").map(|(_, id)| id.as_str())
+    }
+
+    /// Ids of the same form that name nothing.
+    pub fn of_nothing() -> Self {
+        const NOTHING: &str = "0193a1b2-c3d4-7e5f-8a6b-0123456789ab";
+        Self(PLACES.iter().map(|(place, prefix)| (*place, format!("{prefix}{NOTHING}"))).collect())
+    }
+
+    /// The same text for every id.
+    pub fn all_like(text: &str) -> Self {
+        Self(PLACES.iter().map(|(place, _)| (*place, text.to_owned())).collect())
+    }
+}
+
+const PLACES: [(&str, &str); 7] = [
+    ("{tenant_id}", "ten_"),
+    ("{key_id}", "key_"),
+    ("{location_id}", "loc_"),
+    ("{endpoint_id}", "ep_"),
+    ("{event_id}", "evt_"),
+    ("{name}", ""),
+    ("{preset}", ""),
+];
+
+/// A tenant with one of everything, at rest: its one delivery has succeeded.
+pub struct Household {
+    pub tenant: Tenant,
+    pub ids: Ids,
+}
+
+pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
+    let tenant = app.tenant().await;
+    let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
+    let event = tenant.publish("message.incoming", json!({"text": "private"})).await;
+    receiver.next().await;
+    tenant.delivery_when(&event, &endpoint, |delivery| delivery["status"] == "succeeded").await;
+    let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+    tenant.client.get_until(&path, |endpoint| !endpoint["last_success_at"].is_null()).await;
+    let key = tenant.client.post("/v1/keys", json!({"name": "spare", "scopes": ["read"]})).await.expect(201);
+    let own = json!({"name": "own.type", "description": "d"});
+    tenant.client.post("/v1/event-types", own).await.expect(201);
+    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let ids = [
+        tenant.id.clone(),
+        text(&key),
+        tenant.location_id.clone(),
+        text(&endpoint),
+        text(&event),
+        "own.type".into(),
+        "standard".into(),
+    ];
+    let ids = Ids(PLACES.iter().map(|(place, _)| *place).zip(ids).collect());
+    Household { tenant, ids }
+}
+
+fn sources(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            // The command line's demo has a receiver of its own.
+            if path.file_name().is_none_or(|name| name != "cli") {
+                sources(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The text up to the parenthesis that closes the call.
+fn arguments(text: &str) -> &str {
+    let mut depth = 1_u32;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+#[test]
+fn no_route_is_missing_here() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let mut found = BTreeSet::new();
+    for file in &files {
+        for (at, call) in file.match_indices(".route(") {
+            let arguments = arguments(&file[at + call.len()..]);
+            // A call that is not about HTTP, such as a function of that name, has no path.
+            let Some(path) = arguments.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next())
+            else {
+                continue;
+            };
+            let before = found.len();
+            for method in ["get", "post", "put", "patch", "delete"] {
+                let is_there = |(at, _): (usize, &str)| {
+                    !arguments[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                };
+                if arguments.match_indices(&format!("{method}(")).any(is_there) {
+                    found.insert((path.to_owned(), method.to_uppercase()));
+                }
+            }
+            if found.len() == before {
+                // Its methods are in a variable: the batch, which is a POST.
+                found.insert((path.to_owned(), "POST".to_owned()));
+            }
+        }
+    }
+    let known: BTreeSet<_> =
+        ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_owned())).collect();
+    assert_eq!(found, known);
+}
