@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod process;
 pub mod receiver;
+pub mod sql;
 
 pub use app::{TestApp, spawn, spawn_with};
 pub use receiver::{Answer, Receiver};
