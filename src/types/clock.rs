@@ -1,8 +1,9 @@
 //! Time as the database tells it, and the ids stamped with it.
 //!
 //! Wall clocks of nodes jump and disagree, so nothing durable is stamped with one: a [`Clock`] is this process's monotonic
-//! clock plus a measured offset to Postgres's `clock_timestamp()`, measured again with every beat. Ids minted by one
-//! process rise strictly. It deliberately doesn't promise that two processes agree to better than a round trip.
+//! clock plus a measured offset to Postgres's `clock_timestamp()`, measured again with every beat. It is never ahead of
+//! Postgres's but for drift, and ids minted by one process rise strictly. It deliberately doesn't promise that two
+//! processes agree to better than a round trip.
 
 use std::{
     sync::{
@@ -92,6 +93,11 @@ impl Serialize for Timestamp {
     }
 }
 
+/// How much a [`Clock`] gives way to an answer that seems to be late, each time: more than two clocks drift between beats.
+const DRIFT_US: i64 = 1_000;
+/// An answer that is so late means that the database's clock was set back.
+const STEP_US: i64 = 10_000_000;
+
 /// Database time on this process's monotonic clock. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
@@ -105,22 +111,27 @@ struct Inner {
 }
 
 impl Clock {
-    /// `database_unix_us` was read by a statement that was sent at `sent` and has just been answered.
+    /// `database_unix_us` was read by a statement that was sent at `sent` and has been answered.
     pub fn synced(database_unix_us: i64, sent: Instant) -> Self {
         let clock = Self(Arc::new(Inner {
             base: sent,
-            base_unix_us: AtomicI64::new(0),
+            base_unix_us: AtomicI64::new(i64::MIN / 2),
             last_stamp: AtomicU64::new(0),
         }));
-        clock.sync(database_unix_us, sent);
+        clock.sync(database_unix_us);
         clock
     }
 
-    /// Corrects the offset; the half of the round trip is taken for the way there.
-    pub fn sync(&self, database_unix_us: i64, sent: Instant) {
-        let half_us = micros(sent.elapsed()) / 2;
-        let since_base_us = micros(sent.saturating_duration_since(self.0.base)) + half_us;
-        self.0.base_unix_us.store(database_unix_us - since_base_us, Ordering::Relaxed);
+    /// Corrects the offset by what the database has just answered. It read its clock some time before, so what is kept is
+    /// the latest of such readings: this clock is a little behind the database's, and nothing that waits for a time of the
+    /// database's comes early. A slow answer does not set it back by more than drift explains.
+    pub fn sync(&self, database_unix_us: i64) {
+        let read_us = database_unix_us - micros(self.0.base.elapsed());
+        let kept = |kept_us: i64| {
+            let is_step = kept_us - read_us > STEP_US;
+            if is_step { read_us } else { read_us.max(kept_us - DRIFT_US) }
+        };
+        let _ = self.0.base_unix_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |us| Some(kept(us)));
     }
 
     pub fn now(&self) -> Timestamp {
@@ -174,6 +185,24 @@ mod tests {
         assert!(ids.iter().all(|id| Shard::of(*id) == shard && id.get_version_num() == 7));
         let at = Timestamp::of_id(ids[0]).unix_us();
         assert!((1_795_168_800_123_000..1_795_168_860_000_000).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn a_clock_is_never_ahead_and_hardly_moved_by_slow_answers() {
+        const NOON_US: i64 = 1_795_168_800_000_000;
+        const SECOND_US: i64 = 1_000_000;
+        let clock = Clock::synced(NOON_US, Instant::now());
+        let ahead_us = || clock.0.base_unix_us.load(Ordering::Relaxed) - NOON_US;
+        let first_us = ahead_us();
+        assert!(first_us <= 0);
+        // An answer that took a second on its way back.
+        clock.sync(NOON_US - SECOND_US);
+        assert_eq!(ahead_us(), first_us - DRIFT_US);
+        // A prompt one, and one from a database whose clock was set back by an hour.
+        clock.sync(NOON_US + 5 * SECOND_US);
+        assert!((4 * SECOND_US..=5 * SECOND_US).contains(&ahead_us()));
+        clock.sync(NOON_US - 3_600 * SECOND_US);
+        assert!(ahead_us() <= -3_600 * SECOND_US);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -177,13 +177,13 @@ impl Keeper<'_> {
 
     /// `Some(false)`: declared dead. `None`: Postgres does not answer.
     async fn beat(&self, lease: &Lease) -> Option<bool> {
-        let (started_us, sent) = (boot_time_us(), Instant::now());
+        let started_us = boot_time_us();
         match timeout(BEAT_TIMEOUT, ownership::beat(&self.pools.engine, self.node)).await {
             Ok(Ok(Some(now_us))) => {
                 if !lease.ended.is_cancelled() {
                     lease.extend(started_us);
                 }
-                self.pools.clock.sync(now_us, sent);
+                self.pools.clock.sync(now_us);
                 Some(true)
             }
             Ok(Ok(None)) => Some(false),

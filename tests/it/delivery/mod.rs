@@ -1,2 +1,8 @@
 //! From a publish to a POST and its history.
+mod failures;
 mod first;
+mod holds;
+mod interleavings;
+mod limits;
+mod oracle;
+mod processes;

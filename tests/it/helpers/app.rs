@@ -48,6 +48,23 @@ pub fn settings(database: &PgConnectOptions, extra: &[&str]) -> Settings {
     Line::parse_from(line).settings
 }
 
+/// The same settings as arguments, for a process of its own.
+pub fn arguments(settings: &Settings) -> Vec<String> {
+    let given = |value: &Option<String>| value.clone().expect("given");
+    let targets: Vec<String> = settings.allow_targets.iter().map(ToString::to_string).collect();
+    let pairs = [
+        ("--database-url", given(&settings.database_url)),
+        ("--operator-key", given(&settings.operator_key)),
+        ("--master-key", given(&settings.master_key)),
+        ("--listen", settings.listen.to_string()),
+        ("--allow-targets", targets.join(",")),
+        ("--allow-http", settings.allow_http.to_string()),
+        // Takeovers and the like are what such tests are about.
+        ("--log", "off".to_owned()),
+    ];
+    pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
 /// API and worker on a fresh database.
 pub async fn spawn() -> TestApp {
     spawn_with(&[]).await
@@ -164,6 +181,41 @@ impl Tenant {
     /// Publishes to the default location, whatever comes of it.
     pub async fn try_publish(&self, body: serde_json::Value) -> Reply {
         self.client.post(&format!("/v1/locations/{}/events", self.location_id), body).await
+    }
+
+    /// Publishes so many events at once; their ids.
+    pub async fn publish_batch(&self, event_type: &str, count: usize) -> Vec<String> {
+        let event = |n: usize| json!({"location_id": self.location_id, "type": event_type, "data": {"n": n}});
+        let body = json!({"events": (0..count).map(event).collect::<Vec<_>>()});
+        let answer = self.client.post("/v1/events/batch", body).await.expect(202);
+        let ids = answer["data"].as_array().unwrap().iter();
+        ids.map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The endpoint once `is_it` says so.
+    pub async fn endpoint_when(
+        &self,
+        endpoint: &serde_json::Value,
+        is_it: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        self.client.get_until(&format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap()), is_it).await
+    }
+
+    /// `pause` or `resume`, obeyed when this returns.
+    pub async fn tell(&self, endpoint: &serde_json::Value, what: &str) -> serde_json::Value {
+        let path = format!("/v1/endpoints/{}/{what}", endpoint["id"].as_str().unwrap());
+        self.client.poke(&path).await.expect(200)
+    }
+
+    /// `retry` or `cancel` of a delivery.
+    pub async fn tell_delivery(
+        &self,
+        event: &serde_json::Value,
+        endpoint: &serde_json::Value,
+        what: &str,
+    ) -> super::client::Reply {
+        let (event, endpoint) = (event["id"].as_str().unwrap(), endpoint["id"].as_str().unwrap());
+        self.client.poke(&format!("/v1/events/{event}/deliveries/{endpoint}/{what}")).await
     }
 
     /// The delivery once `is_it` says so.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod process;
 pub mod receiver;
+pub mod sql;
 pub mod stored;
 
 pub use app::{Tenant, TestApp, spawn, spawn_with};

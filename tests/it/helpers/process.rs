@@ -11,7 +11,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::client::PATIENCE;
+use posthaste::config::Settings;
+
+use super::{app::arguments, client::PATIENCE};
 
 pub struct Process {
     child: Child,
@@ -29,6 +31,17 @@ impl Process {
         let mut child = command.spawn().expect("the program starts");
         let out = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, out }
+    }
+
+    /// A role of the program on this database, once it says that it is up: the address of its API, if it has one.
+    pub async fn role(role: &str, settings: &Settings) -> (Self, String) {
+        let arguments = arguments(settings);
+        let mut line = vec![role];
+        line.extend(arguments.iter().map(String::as_str));
+        let mut process = Self::start(&line, &[], &std::env::temp_dir());
+        let says = if role == "worker" { "working" } else { "listening on " };
+        let base = process.line(says).await;
+        (process, base)
     }
 
     pub fn pid(&self) -> u32 {

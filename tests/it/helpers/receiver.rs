@@ -12,6 +12,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Response},
 };
+use futures_util::StreamExt;
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc},
@@ -48,11 +49,13 @@ pub struct Answer {
     body: Vec<u8>,
     /// Not before this is notified.
     gate: Option<Arc<Notify>>,
+    /// The body's end never comes.
+    stalls: bool,
 }
 
 impl Answer {
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: b"ok".to_vec(), gate: None }
+        Self { status, headers: Vec::new(), body: b"ok".to_vec(), gate: None, stalls: false }
     }
 
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
@@ -70,18 +73,65 @@ impl Answer {
         self.gate = Some(Arc::clone(gate));
         self
     }
+
+    /// Sends head and body, and then neither more nor the end.
+    pub fn stalling(mut self) -> Self {
+        self.stalls = true;
+        self
+    }
+
+    /// Never answers.
+    pub fn never() -> Self {
+        Self::status(200).behind(&Arc::default())
+    }
+}
+
+/// A script in code.
+type Decide = Box<dyn FnMut(&Seen) -> Option<Answer> + Send>;
+
+/// Requests at once on one path.
+#[derive(Clone, Copy, Default)]
+struct AtOnce {
+    now: usize,
+    most: usize,
+}
+
+/// One request of those at once, until it is answered or given up.
+struct Open {
+    shared: Shared,
+    path: String,
+}
+
+impl Open {
+    fn new(shared: &Shared, path: &str) -> Self {
+        let mut at_once = shared.at_once.lock().unwrap();
+        let count = at_once.entry(path.to_owned()).or_default();
+        count.now += 1;
+        count.most = count.most.max(count.now);
+        Self { shared: shared.clone(), path: path.to_owned() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(count) = self.shared.at_once.lock().unwrap().get_mut(&self.path) {
+            count.now -= 1;
+        }
+    }
 }
 
 #[derive(Clone)]
 struct Shared {
     scripts: Arc<Mutex<HashMap<String, VecDeque<Answer>>>>,
+    decide: Arc<Mutex<Option<Decide>>>,
+    at_once: Arc<Mutex<HashMap<String, AtOnce>>>,
     seen: mpsc::UnboundedSender<Seen>,
 }
 
 /// Answers 200 but for what was scripted, and shows every request.
 pub struct Receiver {
     pub base: String,
-    scripts: Arc<Mutex<HashMap<String, VecDeque<Answer>>>>,
+    shared: Shared,
     seen: mpsc::UnboundedReceiver<Seen>,
 }
 
@@ -90,11 +140,11 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (sender, seen) = mpsc::unbounded_channel();
-        let scripts = Arc::<Mutex<HashMap<_, _>>>::default();
-        let shared = Shared { scripts: Arc::clone(&scripts), seen: sender };
-        let router = Router::new().fallback(receive).with_state(shared);
+        let shared =
+            Shared { scripts: Arc::default(), decide: Arc::default(), at_once: Arc::default(), seen: sender };
+        let router = Router::new().fallback(receive).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { base, scripts, seen }
+        Self { base, shared, seen }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -103,7 +153,17 @@ impl Receiver {
 
     /// The next answers on this path, one a request; the last one stays.
     pub fn script(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
-        self.scripts.lock().unwrap().insert(path.to_owned(), answers.into_iter().collect());
+        self.shared.scripts.lock().unwrap().insert(path.to_owned(), answers.into_iter().collect());
+    }
+
+    /// Decides by request, before any script.
+    pub fn decide(&self, decide: impl FnMut(&Seen) -> Option<Answer> + Send + 'static) {
+        *self.shared.decide.lock().unwrap() = Some(Box::new(decide));
+    }
+
+    /// The most requests that were ever under way at once on this path.
+    pub fn most_at_once(&self, path: &str) -> usize {
+        self.shared.at_once.lock().unwrap().get(path).copied().unwrap_or_default().most
     }
 
     /// The next request, whenever it comes.
@@ -130,17 +190,19 @@ async fn receive(State(shared): State<Shared>, request: Request) -> Response<Bod
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let path = parts.uri.path().to_owned();
-    let answer = {
+    let _open = Open::new(&shared, &path);
+    let seen =
+        Seen { method: parts.method.to_string(), path, headers: parts.headers, body, at: Instant::now() };
+    let decided = shared.decide.lock().unwrap().as_mut().and_then(|decide| decide(&seen));
+    let answer = decided.unwrap_or_else(|| {
         let mut scripts = shared.scripts.lock().unwrap();
-        match scripts.get_mut(&path) {
+        match scripts.get_mut(&seen.path) {
             Some(script) if script.len() > 1 => script.pop_front(),
             Some(script) => script.front().cloned(),
             None => None,
         }
         .unwrap_or_else(|| Answer::status(200))
-    };
-    let seen =
-        Seen { method: parts.method.to_string(), path, headers: parts.headers, body, at: Instant::now() };
+    });
     let _ = shared.seen.send(seen);
     if let Some(gate) = &answer.gate {
         gate.notified().await;
@@ -149,5 +211,11 @@ async fn receive(State(shared): State<Shared>, request: Request) -> Response<Bod
     for (name, value) in &answer.headers {
         response = response.header(name, &value[..]);
     }
-    response.body(Body::from(answer.body)).expect("a response")
+    let body = if answer.stalls {
+        let start = futures_util::stream::iter([Ok::<_, std::io::Error>(answer.body)]);
+        Body::from_stream(start.chain(futures_util::stream::pending()))
+    } else {
+        Body::from(answer.body)
+    };
+    response.body(body).expect("a response")
 }
