@@ -1,4 +1,5 @@
 //! The API from outside, against the contract.
+mod bad_fields;
 mod bad_input;
 mod isolation;
 mod routes;
