@@ -1,4 +1,5 @@
 //! The API as its users see it, against the contract.
+mod bad_fields;
 mod bad_input;
 mod batch;
 mod data;

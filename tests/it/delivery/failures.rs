@@ -143,7 +143,7 @@ async fn a_redirect_is_a_failure_and_not_followed() {
     let mut receiver = Receiver::start().await;
     let tenant = app.tenant().await;
     for status in [301, 302, 303, 307, 308] {
-        receiver.script("/hook", [Answer::status(status).header("location", &receiver.url("/elsewhere"))]);
+        receiver.script("/hook", [Answer::status(status).header("location", receiver.url("/elsewhere"))]);
         let delivery = one_attempt(&tenant, &receiver, "/hook", 10_000).await;
         assert_eq!(
             (&delivery["status"], &delivery["last_response_status"]),
