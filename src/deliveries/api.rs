@@ -16,7 +16,10 @@ use crate::{
     audit,
     auth::{Context, Tenant, scope},
     endpoints::{self, target::History},
-    queue::control::{self, Canceled, Retried},
+    queue::{
+        bell::{self, Ring},
+        control::{self, Canceled, Retried},
+    },
     types::{EndpointId, EventId},
     web::{
         ApiError, Json, Path, Query,
@@ -89,7 +92,7 @@ async fn retry(
     let act = audit::Act { action: "delivery.retry", resource: &resource, fields: &[] };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
     transaction.commit().await?;
-    control::ring(&context.pool, &[endpoint]).await?;
+    bell::ring(&context.pool, &[Ring::of_timed(endpoint)]).await?;
     Ok((StatusCode::ACCEPTED, Json(whole(&context, &tenant, event, endpoint).await?)))
 }
 

@@ -14,15 +14,11 @@ use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId};
 
 /// Channel on which owners are told of commands; the payload is empty, polling is the truth.
 pub const COMMAND_CHANNEL: &str = "posthaste_command";
-/// Channel on which owners are told of rows to send; the payload is endpoint ids, separated by spaces.
-pub const BELL_CHANNEL: &str = "posthaste_bell";
 
 /// Longest that the API waits for an owner's acknowledgement.
 const OBEYED_WITHIN: Duration = Duration::from_secs(5);
 const OBEYED_POLL_MIN: Duration = Duration::from_millis(5);
 const OBEYED_POLL_MAX: Duration = Duration::from_millis(100);
-/// Endpoint ids in one notification: its payload is limited to 8,000 bytes.
-const BELL_IDS_MAX: usize = 200;
 
 /// The version that an owner must have seen.
 #[derive(Clone, Copy, Debug)]
@@ -74,15 +70,6 @@ pub async fn reroute(db: impl PgExecutor<'_>, location: LocationId) -> sqlx::Res
     )
     .execute(db)
     .await?;
-    Ok(())
-}
-
-/// Tells owners on other nodes that these endpoints have rows to send.
-pub async fn ring(db: &PgPool, endpoints: &[EndpointId]) -> sqlx::Result<()> {
-    for some in endpoints.chunks(BELL_IDS_MAX) {
-        let ids: Vec<String> = some.iter().map(|id| id.uuid().to_string()).collect();
-        sqlx::query!("SELECT pg_notify($1, $2)", BELL_CHANNEL, ids.join(" ")).execute(db).await?;
-    }
     Ok(())
 }
 

@@ -62,10 +62,17 @@ pub enum Outcome {
     Cut,
 }
 
-pub async fn attempt(sender: &Sender, clock: &Clock, lease: &Lease, plan: &Plan, parcel: Parcel) -> Outcome {
+/// `at`: when the plan was chosen, which is when the attempt begins: its signatures are of the secrets that live then.
+pub async fn attempt(
+    sender: &Sender,
+    clock: &Clock,
+    lease: &Lease,
+    plan: &Plan,
+    parcel: Parcel,
+    at: Timestamp,
+) -> Outcome {
     let row = parcel.row;
     let body = plan.target.body(plan.format, row.event_id, &parcel.body);
-    let at = clock.now();
     let number = row.seq.saturating_add(1);
     let headers = plan.target.headers(&plan.signer, row.event_id, number, at, &body);
     if !lease.holds() {

@@ -63,7 +63,10 @@ pub async fn run(parts: WorkerParts, stop: CancellationToken) {
 
 /// Passes notifications on. What is missed while the connection is away, polling finds.
 async fn listen(pool: PgPool, messages: mpsc::UnboundedSender<owner::Message>, stop: CancellationToken) {
-    use crate::queue::control::{BELL_CHANNEL, COMMAND_CHANNEL};
+    use crate::queue::{
+        bell::{BELL_CHANNEL, Ring},
+        control::COMMAND_CHANNEL,
+    };
     const RECONNECT_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
     while !stop.is_cancelled() {
         let listening = async {
@@ -74,9 +77,7 @@ async fn listen(pool: PgPool, messages: mpsc::UnboundedSender<owner::Message>, s
                 let message = if notification.channel() == COMMAND_CHANNEL {
                     owner::Message::Commanded
                 } else {
-                    let ids =
-                        notification.payload().split(' ').filter_map(|id| uuid::Uuid::try_parse(id).ok());
-                    owner::Message::Rang(ids.map(Into::into).collect())
+                    owner::Message::Rang(Ring::read(notification.payload()).collect())
                 };
                 if messages.send(message).is_err() {
                     return Ok::<(), sqlx::Error>(());

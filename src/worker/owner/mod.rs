@@ -1,0 +1,248 @@
+//! The owner: one task that holds the scheduler and everything it decides by.
+//!
+//! It never waits for anything but its inbox: whatever takes time runs in a task of its own and comes back as a
+//! [`Message`].
+
+mod hearing;
+mod starting;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    WorkerParts,
+    attempt::{Outcome, Plan},
+    drain::Drain,
+    flusher::{Item, Report},
+    keeper::{Lease, Tenure},
+    reading::Found,
+    scheduler::{Limits, Micros, Scheduler},
+};
+use crate::{
+    endpoints::Target,
+    queue::{Row, Turn, bell::Ring, ownership, refill::LaneRoom},
+    types::{EndpointId, SHARD_COUNT, Shard},
+};
+
+const LIMITS: Limits =
+    Limits { slots: 512, lane_rows: 64, refill_lanes: 50, body_bytes: 64 * 1024 * 1024, lane_rows_lean: 8 };
+/// Results that may wait for Postgres before nothing more is sent: the most that a crash can cause to be sent again,
+/// beside what is in flight.
+const UNWRITTEN_MAX: usize = 2_000;
+/// How often the shards' commands are read, whether rung for or not.
+const COMMANDS_EVERY: Duration = Duration::from_millis(250);
+/// How often the queue is searched for lanes that nobody has told of.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// At the end: how long attempts in flight may take before they are cut.
+const LAST_ATTEMPTS_WITHIN: Duration = Duration::from_secs(35);
+/// Messages taken in before acting on them.
+const INBOX_GULP: usize = 256;
+
+/// Everything that the owner is told.
+pub enum Message {
+    Tenure(Tenure),
+    Rang(Vec<Ring>),
+    Commanded,
+    Commands(Option<Vec<(Shard, i64)>>),
+    Loaded(Loaded),
+    Refilled { rooms: Vec<LaneRoom>, found: Option<Found> },
+    Swept { full: bool, lanes: Option<Vec<EndpointId>> },
+    Attempted(Box<Attempted>),
+    Flushed(Report),
+}
+
+type Targets = HashMap<EndpointId, Arc<Target>>;
+
+/// How endpoints stand, read after `commands` were given.
+pub struct Loaded {
+    /// Who asked. What was read for a node that is dead may be from before its shards were somebody else's.
+    node: Uuid,
+    commands: Vec<(Shard, i64)>,
+    asked: Vec<EndpointId>,
+    targets: Option<Targets>,
+}
+
+pub struct Attempted {
+    row: Row,
+    plan: Arc<Plan>,
+    generation: u64,
+    outcome: Outcome,
+}
+
+pub struct Owner {
+    parts: WorkerParts,
+    messages: mpsc::UnboundedSender<Message>,
+    results: mpsc::UnboundedSender<Item>,
+    rings: mpsc::UnboundedSender<Ring>,
+    scheduler: Scheduler,
+    drain: Drain,
+    node: Uuid,
+    lease: Option<Lease>,
+    owned: Vec<bool>,
+    /// Shards taken from a node that died, and of their lanes those whose heads have been counted as suspects.
+    unclean: HashSet<Shard>,
+    cleared: HashSet<EndpointId>,
+    targets: Targets,
+    plans: HashMap<(EndpointId, i32), Arc<Plan>>,
+    /// Endpoints whose targets are wanted, commands to obey, and whether a load is under way: one at a time, so that an
+    /// older picture never replaces a newer one.
+    wanted: HashSet<EndpointId>,
+    commands: Vec<(Shard, i64)>,
+    loading: bool,
+    loads: u64,
+    /// Endpoints that have answered 410 to this turn. They are held here until a load that began after the result was on
+    /// disk (in the number that is kept) tells how they stand.
+    gone: HashMap<EndpointId, (Turn, Option<u64>)>,
+    reading_commands: bool,
+    commands_rung: bool,
+    sweeping: bool,
+    full_sweep: bool,
+    sweeps: u32,
+    refills: u64,
+    unwritten: usize,
+    stopping: bool,
+}
+
+impl Owner {
+    pub fn new(
+        parts: WorkerParts,
+        messages: mpsc::UnboundedSender<Message>,
+        results: mpsc::UnboundedSender<Item>,
+        rings: mpsc::UnboundedSender<Ring>,
+    ) -> Self {
+        Self {
+            parts,
+            messages,
+            results,
+            rings,
+            scheduler: Scheduler::new(LIMITS),
+            drain: Drain::default(),
+            node: Uuid::nil(),
+            lease: None,
+            owned: vec![false; usize::from(SHARD_COUNT)],
+            unclean: HashSet::new(),
+            cleared: HashSet::new(),
+            targets: HashMap::new(),
+            plans: HashMap::new(),
+            wanted: HashSet::new(),
+            commands: Vec::new(),
+            loading: false,
+            loads: 0,
+            gone: HashMap::new(),
+            reading_commands: false,
+            commands_rung: false,
+            sweeping: false,
+            full_sweep: false,
+            sweeps: 0,
+            refills: 0,
+            unwritten: 0,
+            stopping: false,
+        }
+    }
+
+    fn now(&self) -> Micros {
+        self.parts.pools.clock.now().unix_us()
+    }
+
+    fn owns(&self, endpoint: EndpointId) -> bool {
+        self.owned[endpoint.shard().index()]
+    }
+
+    /// Runs a task whose end is a message.
+    fn tell_later(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let _ = messages.send(work.await);
+        });
+    }
+
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>, stop: CancellationToken) {
+        let mut commands = interval(COMMANDS_EVERY);
+        let mut sweeps = interval(SWEEP_EVERY);
+        for ticks in [&mut commands, &mut sweeps] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut gulp = Vec::with_capacity(INBOX_GULP);
+        let mut cut_at = None;
+        loop {
+            self.act();
+            if self.stopping && self.scheduler.in_flight() == 0 {
+                return;
+            }
+            let alarm = self.scheduler.next_alarm().map(|at| {
+                let wait_us = u64::try_from(at - self.now()).unwrap_or_default();
+                Instant::now() + Duration::from_micros(wait_us)
+            });
+            tokio::select! {
+                _ = inbox.recv_many(&mut gulp, INBOX_GULP) => {
+                    for message in gulp.drain(..) {
+                        self.take_in(message);
+                    }
+                }
+                Some(handed) = self.parts.handed.recv() => {
+                    self.handed(handed);
+                    // What is there already, without going around for each.
+                    for _ in 0..INBOX_GULP {
+                        match self.parts.handed.try_recv() {
+                            Ok(handed) => self.handed(handed),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                () = stop.cancelled(), if !self.stopping => {
+                    self.stopping = true;
+                    cut_at = Some(Instant::now() + LAST_ATTEMPTS_WITHIN);
+                }
+                () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => {
+                    cut_at = None;
+                    if let Some(lease) = &self.lease {
+                        lease.ended.cancel();
+                    }
+                }
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() && !self.stopping => {}
+                _ = commands.tick() => self.read_commands(),
+                _ = sweeps.tick() => self.sweep(),
+            }
+        }
+    }
+
+    /// Starts everything that can be started now.
+    fn act(&mut self) {
+        let now = self.now();
+        self.scheduler.tick(now);
+        let lease = self.lease.clone().filter(Lease::holds);
+        if let Some(lease) = lease.filter(|_| !self.stopping) {
+            while self.unwritten + self.scheduler.in_flight() < UNWRITTEN_MAX {
+                let Some(parcel) = self.scheduler.next(now) else { break };
+                self.send(parcel, lease.clone());
+            }
+            self.refill(now);
+        }
+        self.load();
+        let obeyed = self.drain.obeyed();
+        if !obeyed.is_empty() {
+            let (pool, node) = (self.parts.pools.engine.clone(), self.node);
+            tokio::spawn(async move {
+                if let Err(error) = ownership::acknowledge(&pool, node, &obeyed).await {
+                    tracing::warn!(%error, "a command could not be acknowledged; it is read again");
+                }
+            });
+        }
+        if self.commands_rung {
+            self.read_commands();
+        }
+        if self.full_sweep {
+            self.sweep();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What the owner starts: attempts, reads, loads, sweeps. Each ends in a message.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::{
+    super::{
+        attempt::{Plan, attempt},
+        flusher::Item,
+        keeper::Lease,
+        reading::read,
+        retry::Next,
+        scheduler::Micros,
+    },
+    Attempted, Loaded, Message, Owner,
+};
+use crate::{
+    endpoints::target::{self, format_of},
+    queue::{
+        Row,
+        finish::{Finished, Verdict},
+        handoff::Parcel,
+        ownership,
+        refill::{self, LaneRoom},
+    },
+    types::{EndpointId, Shard, Timestamp},
+};
+
+/// Sweeps until one that trusts nothing.
+const FULL_SWEEP_EVERY: u32 = 120;
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+impl Owner {
+    pub(super) fn send(&mut self, parcel: Parcel, lease: Lease) {
+        let row = parcel.row;
+        let generation = self.drain.begins(row.shard());
+        let at = self.parts.pools.clock.now();
+        let Some(plan) = self.plan(&row, at) else {
+            self.cannot_be_sent(
+                row,
+                generation,
+                "the wire format that it was created with can't be signed any more",
+            );
+            return;
+        };
+        let (sender, clock) = (self.parts.sender.clone(), self.parts.pools.clock.clone());
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let outcome = attempt(&sender, &clock, &lease, &plan, parcel, at).await;
+            let _ = messages.send(Message::Attempted(Box::new(Attempted { row, plan, generation, outcome })));
+        });
+    }
+
+    pub(super) fn plan(&mut self, row: &Row, now: Timestamp) -> Option<Arc<Plan>> {
+        let key = (row.endpoint_id, row.format_version);
+        if let Some(plan) = self.plans.get(&key).filter(|plan| plan.until.is_none_or(|until| until > now)) {
+            return Some(Arc::clone(plan));
+        }
+        let target = Arc::clone(self.targets.get(&row.endpoint_id)?);
+        let plan = Arc::new(Plan::new(target, format_of(row.format_version)?, now)?);
+        self.plans.insert(key, Arc::clone(&plan));
+        Some(plan)
+    }
+
+    /// Ends a delivery without an attempt.
+    pub(super) fn cannot_be_sent(&mut self, row: Row, generation: u64, reason: &'static str) {
+        let now = self.now();
+        self.drain.ends(row.shard(), generation);
+        self.scheduler.responded(row.endpoint_id, now);
+        self.write_failure(row, reason, now);
+    }
+
+    pub(super) fn write_failure(&mut self, row: Row, reason: &'static str, now: Micros) {
+        let Some(target) = self.targets.get(&row.endpoint_id) else {
+            // Sweeps find the row again, and by then its endpoint.
+            self.scheduler.finished(row.turn(), None, now);
+            return;
+        };
+        let finished = Finished {
+            endpoint_id: row.endpoint_id,
+            event_id: row.event_id,
+            tenant_id: target.tenant_id,
+            seq: row.seq,
+            attempt: None,
+            verdict: Verdict::Failed { reason },
+        };
+        let item = Item {
+            node: self.node,
+            location_id: target.location_id,
+            finished,
+            next: Next::Exhausted,
+            was_failing: target.failing,
+        };
+        self.write(item);
+    }
+
+    pub(super) fn write(&mut self, item: Item) {
+        self.unwritten += 1;
+        let _ = self.results.send(item);
+    }
+
+    pub(super) fn refill(&mut self, now: Micros) {
+        let reader = self.refills * 2 + 1;
+        let rooms = self.scheduler.refills(reader, now);
+        if rooms.is_empty() {
+            return;
+        }
+        self.refills += 1;
+        let pool = self.parts.pools.engine.clone();
+        let suspicious = self.suspicious(&rooms);
+        self.tell_later(async move {
+            match read(&pool, &rooms, &suspicious, Timestamp::from_unix_us(now)).await {
+                Ok(found) => Message::Refilled { rooms, found: Some(found) },
+                Err(error) => {
+                    tracing::warn!(%error, "the queue could not be read; tried again");
+                    sleep(TRY_AGAIN).await;
+                    Message::Refilled { rooms, found: None }
+                }
+            }
+        });
+    }
+
+    /// Lanes that are read for the first time since their node died, and how many of their rows it may have had in flight.
+    pub(super) fn suspicious(&self, rooms: &[LaneRoom]) -> HashMap<EndpointId, usize> {
+        let is_suspicious = |endpoint: &EndpointId| {
+            self.unclean.contains(&endpoint.shard()) && !self.cleared.contains(endpoint)
+        };
+        let lanes = rooms.iter().map(|room| room.endpoint_id).filter(is_suspicious);
+        let most = |endpoint| self.targets.get(&endpoint).map_or(0, |target| target.max_in_flight as usize);
+        lanes.map(|endpoint| (endpoint, most(endpoint))).collect()
+    }
+
+    pub(super) fn load(&mut self) {
+        if self.loading || (self.wanted.is_empty() && self.commands.is_empty()) {
+            return;
+        }
+        self.loading = true;
+        self.loads += 1;
+        let (node, commands) = (self.node, std::mem::take(&mut self.commands));
+        let shards: HashSet<Shard> = commands.iter().map(|(shard, _)| *shard).collect();
+        let mut asked = std::mem::take(&mut self.wanted);
+        asked.extend(self.scheduler.lanes_in(|shard| shards.contains(&shard)));
+        asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
+        let asked: Vec<EndpointId> = asked.into_iter().collect();
+        let (pool, vault, policy) =
+            (self.parts.pools.engine.clone(), Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
+        self.tell_later(async move {
+            let targets = match target::load(&pool, &vault, &policy, &asked).await {
+                Ok(targets) => Some(targets),
+                Err(error) => {
+                    tracing::warn!(%error, "endpoints could not be read; tried again");
+                    sleep(TRY_AGAIN).await;
+                    None
+                }
+            };
+            Message::Loaded(Loaded { node, commands, asked, targets })
+        });
+    }
+
+    pub(super) fn read_commands(&mut self) {
+        if self.reading_commands || self.lease.is_none() {
+            return;
+        }
+        self.reading_commands = true;
+        self.commands_rung = false;
+        let (pool, node) = (self.parts.pools.engine.clone(), self.node);
+        self.tell_later(async move { Message::Commands(ownership::changed_shards(&pool, node).await.ok()) });
+    }
+
+    pub(super) fn sweep(&mut self) {
+        if self.sweeping || self.lease.is_none() {
+            return;
+        }
+        self.sweeping = true;
+        let full = std::mem::take(&mut self.full_sweep) || self.sweeps.is_multiple_of(FULL_SWEEP_EVERY);
+        self.sweeps = self.sweeps.wrapping_add(1);
+        let pool = self.parts.pools.engine.clone();
+        self.tell_later(async move {
+            let lanes = refill::waiting_lanes(&pool).await;
+            if let Err(error) = &lanes {
+                tracing::warn!(%error, "the queue could not be swept");
+                sleep(TRY_AGAIN).await;
+            }
+            Message::Swept { full, lanes: lanes.ok() }
+        });
+    }
+}
