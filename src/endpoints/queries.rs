@@ -152,6 +152,29 @@ pub async fn page(
     select(db, tenant, None, filter, Some(page)).await
 }
 
+/// Keeps the tenant from getting more endpoints until the transaction ends. False where there is no such tenant.
+pub async fn lock_tenant(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<bool> {
+    let row = sqlx::query!("SELECT 1 AS one FROM tenants WHERE id = $1 FOR NO KEY UPDATE", tenant.uuid());
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
+/// Locks the endpoint's location against changes. An endpoint stays in the location that it was made in.
+pub async fn lock_location(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> sqlx::Result<Option<LocationId>> {
+    sqlx::query_scalar!(
+        r#"SELECT l.id AS "id: LocationId" FROM locations l
+           WHERE l.tenant_id = $1 AND l.id = (SELECT e.location_id FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2)
+           FOR NO KEY UPDATE OF l"#,
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// Whether the endpoint is there; locks it against changes until the transaction ends.
 pub async fn lock(
     db: impl PgExecutor<'_>,

@@ -1,6 +1,7 @@
 //! SQL of the locations.
 
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::model::{Location, LocationRef, NewLocation};
 use crate::{
@@ -41,10 +42,7 @@ pub async fn find(
     tenant: TenantId,
     location: &LocationRef,
 ) -> sqlx::Result<Option<Location>> {
-    let (id, external_id) = match location {
-        LocationRef::Id(id) => (Some(id.uuid()), None),
-        LocationRef::External(external_id) => (None, Some(external_id.as_str())),
-    };
+    let (id, external_id) = columns(location);
     sqlx::query_as!(
         Location,
         r#"
@@ -59,6 +57,37 @@ pub async fn find(
     )
     .fetch_optional(db)
     .await
+}
+
+/// The same, locked against changes until the transaction ends. Before any of its endpoints: that is the order of locks.
+pub async fn lock(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    location: &LocationRef,
+) -> sqlx::Result<Option<Location>> {
+    let (id, external_id) = columns(location);
+    sqlx::query_as!(
+        Location,
+        r#"
+        SELECT id AS "id: LocationId", name, external_id, channels, metadata, created_at AS "created_at: Timestamp",
+            updated_at AS "updated_at: Timestamp"
+        FROM locations
+        WHERE tenant_id = $1 AND deleted_at IS NULL AND (($2::uuid IS NOT NULL AND id = $2) OR ($3::text IS NOT NULL AND external_id = $3))
+        FOR NO KEY UPDATE
+        "#,
+        tenant.uuid(),
+        id,
+        external_id
+    )
+    .fetch_optional(db)
+    .await
+}
+
+fn columns(location: &LocationRef) -> (Option<Uuid>, Option<&str>) {
+    match location {
+        LocationRef::Id(id) => (Some(id.uuid()), None),
+        LocationRef::External(external_id) => (None, Some(external_id.as_str())),
+    }
 }
 
 pub async fn page(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sqlx::Result<Vec<Location>> {

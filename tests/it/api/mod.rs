@@ -2,4 +2,6 @@
 mod bad_fields;
 mod bad_input;
 mod isolation;
+mod locations;
 mod routes;
+mod tenants;
