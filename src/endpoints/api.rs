@@ -27,7 +27,7 @@ use crate::{
     signing::MAX_LIVE_SECRETS,
     types::{Clock, EndpointId, LocationId, Shard, TenantId, event_type::Pattern, secret::SigningSecret},
     web::{
-        ApiError, FieldError, Json, Path, Query,
+        ApiError, Json, Path, Query,
         fields::Fields,
         json::OptionalJson,
         page::{Page, PageQuery, Scope},
@@ -90,16 +90,21 @@ type Created = (StatusCode, Tagged<Json<Endpoint>>);
 async fn make(
     context: &Context,
     tenant: &Tenant<scope::Write>,
-    location: LocationId,
+    wanted: &LocationRef,
     body: CreateBody,
+    no_location: impl FnOnce() -> ApiError,
 ) -> Result<Created, ApiError> {
-    let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let mut transaction = context.pool.begin().await?;
+    if !queries::lock_tenant(&mut *transaction, tenant.id).await? {
+        return Err(ApiError::NotFound);
+    }
+    let location =
+        locations::queries::lock(&mut *transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
+    let settings = queries::tenant_settings(&mut transaction, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let (checked, secret) = body.check(&context.policy, &settings)?;
     let now = context.clock.now();
     let id: EndpointId = mint(&context.clock, location.shard());
     let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
-
-    let mut transaction = context.pool.begin().await?;
     let (_, total) = queries::counts(&mut *transaction, tenant.id).await?;
     if total >= ENDPOINTS_MAX {
         return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
@@ -127,10 +132,10 @@ async fn create(
     Json(mut body): Json<CreateBody>,
 ) -> Result<Created, ApiError> {
     let wanted = body.location_id.take().unwrap_or_else(LocationRef::default_location);
-    let location = locations::queries::find(&context.pool, tenant.id, &wanted)
-        .await?
-        .ok_or_else(|| ApiError::invalid("/location_id", "is not a location of this tenant"))?;
-    make(&context, &tenant, location.id, body).await
+    make(&context, &tenant, &wanted, body, || {
+        ApiError::invalid("/location_id", "is not a location of this tenant")
+    })
+    .await
 }
 
 async fn create_in(
@@ -139,12 +144,10 @@ async fn create_in(
     Path(location): Path<LocationRef>,
     Json(body): Json<CreateBody>,
 ) -> Result<Created, ApiError> {
-    let location =
-        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
     if body.location_id.is_some() {
-        return Err(ApiError::Invalid(vec![FieldError::new("/location_id", "is in the path already")]));
+        return Err(ApiError::invalid("/location_id", "is in the path already"));
     }
-    make(&context, &tenant, location.id, body).await
+    make(&context, &tenant, &location, body, || ApiError::NotFound).await
 }
 
 #[derive(Deserialize)]
@@ -240,7 +243,9 @@ async fn update(
     headers: HeaderMap,
     Json(body): Json<UpdateBody>,
 ) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
-    let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
+        .await?
+        .ok_or(ApiError::NotFound)?;
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())

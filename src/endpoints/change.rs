@@ -29,6 +29,8 @@ impl<'a> Change<'a> {
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
         let mut transaction = context.pool.begin().await?;
+        // The location first, as its deletion does: who locks in another order meets in a deadlock.
+        queries::lock_location(&mut *transaction, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         let (location, version) =
             queries::lock(&mut *transaction, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         if let Some(wanted) = headers.get(header::IF_MATCH) {

@@ -1,7 +1,7 @@
 //! SQL of the endpoints.
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::draft::Checked;
@@ -25,14 +25,16 @@ pub struct TenantSettings {
     pub allow_unknown_event_types: bool,
 }
 
-pub async fn tenant_settings(db: &PgPool, tenant: TenantId) -> sqlx::Result<Option<TenantSettings>> {
-    let Some(catalogue) = event_types::load(db, tenant).await? else { return Ok(None) };
+pub async fn tenant_settings(
+    db: &mut PgConnection,
+    tenant: TenantId,
+) -> sqlx::Result<Option<TenantSettings>> {
+    let Some(catalogue) = event_types::load(&mut *db, tenant).await? else { return Ok(None) };
     let allow =
-        sqlx::query_scalar!("SELECT allow_unknown_event_types FROM tenants WHERE id = $1", tenant.uuid());
-    Ok(allow
-        .fetch_optional(db)
-        .await?
-        .map(|allow_unknown_event_types| TenantSettings { catalogue, allow_unknown_event_types }))
+        sqlx::query_scalar!("SELECT allow_unknown_event_types FROM tenants WHERE id = $1", tenant.uuid())
+            .fetch_optional(&mut *db)
+            .await?;
+    Ok(allow.map(|allow_unknown_event_types| TenantSettings { catalogue, allow_unknown_event_types }))
 }
 
 /// An endpoint as it is stored.
@@ -146,6 +148,29 @@ pub async fn page(
     page: Keyset,
 ) -> sqlx::Result<Vec<Stored>> {
     select(db, tenant, None, filter, Some(page)).await
+}
+
+/// Keeps the tenant from getting more endpoints until the transaction ends. False where there is no such tenant.
+pub async fn lock_tenant(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<bool> {
+    let row = sqlx::query!("SELECT 1 AS one FROM tenants WHERE id = $1 FOR NO KEY UPDATE", tenant.uuid());
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
+/// Locks the endpoint's location against changes. An endpoint stays in the location that it was made in.
+pub async fn lock_location(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> sqlx::Result<Option<LocationId>> {
+    sqlx::query_scalar!(
+        r#"SELECT l.id AS "id: LocationId" FROM locations l
+           WHERE l.tenant_id = $1 AND l.id = (SELECT e.location_id FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2)
+           FOR NO KEY UPDATE OF l"#,
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// Whether the endpoint is there; locks it against changes until the transaction ends.

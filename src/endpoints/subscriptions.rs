@@ -53,7 +53,9 @@ pub async fn replace(
     JsonList(body): JsonList<Subscription>,
 ) -> Result<(StatusCode, Json<SubscriptionList>), ApiError> {
     let texts: Vec<String> = body.into_iter().map(|subscription| subscription.event_type).collect();
-    let settings = queries::tenant_settings(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
+        .await?
+        .ok_or(ApiError::NotFound)?;
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();

@@ -26,7 +26,7 @@ async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
 ) -> Result<Json<List<EventTypeView>>, ApiError> {
-    let catalogue = load(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let is_hidden = |name: &str| catalogue.custom.iter().any(|custom| custom.name == name);
     let preset = catalogue.preset.event_types.iter().filter(|known| !is_hidden(known.name.as_str()));
     let mut data: Vec<_> =
@@ -41,7 +41,7 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path(name): Path<String>,
 ) -> Result<Json<EventTypeView>, ApiError> {
-    let catalogue = load(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     if let Some(custom) = catalogue.custom.iter().find(|custom| custom.name == name) {
         return Ok(Json(custom.clone().into()));
     }
@@ -55,7 +55,7 @@ async fn create(
     Json(body): Json<CreateBody>,
 ) -> Result<(StatusCode, Json<EventTypeView>), ApiError> {
     let custom = body.parse()?;
-    let catalogue = load(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let taken = || ApiError::invalid("/name", "is an event type already");
     if catalogue.preset.event_type(&custom.name).is_some() {
         return Err(taken());
@@ -72,7 +72,7 @@ async fn create(
 
 async fn refuse_preset(context: &Context, tenant: &Tenant<scope::Write>, name: &str) -> Result<(), ApiError> {
     EventType::parse(name).map_err(|_| ApiError::NotFound)?;
-    let catalogue = load(&context.pool, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     match catalogue.preset.event_type(name) {
         Some(_) => {
             Err(ApiError::Conflict("The event type is part of the preset, and can't be changed.".into()))

@@ -1,7 +1,7 @@
 //! What a tenant can publish and subscribe to.
 
 use serde_json::Value;
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 
 use super::queries;
 use crate::{
@@ -59,8 +59,8 @@ impl Catalogue {
 }
 
 /// `None` where there is no such tenant.
-pub async fn load(db: impl PgExecutor<'_> + Copy, tenant: TenantId) -> sqlx::Result<Option<Catalogue>> {
-    let Some(preset) = queries::preset_of(db, tenant).await? else { return Ok(None) };
+pub async fn load(db: &mut PgConnection, tenant: TenantId) -> sqlx::Result<Option<Catalogue>> {
+    let Some(preset) = queries::preset_of(&mut *db, tenant).await? else { return Ok(None) };
     let Some(preset) = presets::preset(&preset) else { return Ok(None) };
-    Ok(Some(Catalogue { preset, custom: queries::all(db, tenant).await? }))
+    Ok(Some(Catalogue { preset, custom: queries::all(&mut *db, tenant).await? }))
 }

@@ -144,7 +144,9 @@ async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     // Read after the version: what is newer than it is found out by the statement that stores.
-    let Some(catalogue) = event_types::load(pool, tenant).await? else { return Ok(None) };
+    let Some(catalogue) = event_types::load(&mut *pool.acquire().await?, tenant).await? else {
+        return Ok(None);
+    };
     let mut validators = HashMap::new();
     if first.validate_payloads {
         let compiled = catalogue

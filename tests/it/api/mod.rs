@@ -1,12 +1,17 @@
 //! The API as its users see it, against the contract.
+mod audit;
 mod bad_fields;
 mod bad_input;
 mod batch;
 mod data;
 mod deliveries;
+mod endpoint_lists;
+mod endpoint_states;
+mod endpoints;
 mod event_types;
 mod idempotency;
 mod isolation;
+mod locations;
 mod manners;
 mod publish;
 mod rebuilt;
@@ -14,6 +19,7 @@ mod rotation;
 mod routes;
 mod secrets;
 mod subscriptions;
+mod tenants;
 mod wire_formats;
 
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::{
 use posthaste::{
     app::Roles,
     db::embedded::{DATABASE, Download, EmbeddedPostgres, Kind, Options, Search},
-    queue::control::BELL_CHANNEL,
+    queue::bell::{BELL_CHANNEL, Ring},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -59,7 +59,8 @@ async fn an_api_alone_rings_for_a_worker_alone() {
     let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
     let published = tenant.publish("message.sent", json!({})).await;
     let rung = timeout(PATIENCE, bell.recv()).await.expect("a bell").unwrap();
-    assert_eq!(format!("ep_{}", rung.payload()), endpoint["id"]);
+    let rung = Ring::read(rung.payload()).next().expect("a ring");
+    assert_eq!(rung.endpoint_id.to_string(), endpoint["id"].as_str().unwrap());
     assert_eq!(receiver.next().await.header("webhook-id"), published["id"]);
     tenant.delivery_when(&published, &endpoint, |delivery| delivery["status"] == "succeeded").await;
     // Commands reach it as well.
