@@ -4,5 +4,6 @@ mod first;
 mod holds;
 mod interleavings;
 mod limits;
+mod neglect;
 mod oracle;
 mod processes;
