@@ -42,11 +42,14 @@ pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Uui
     Ok(rows.into_iter().map(|row| (row.id, row.beat)).collect())
 }
 
-/// Takes every shard that nobody owns.
+/// Takes every shard that nobody owns, or a node that is dead: its last statement may have taken shards after it gave
+/// everything back.
 pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE shards s SET node = $1, epoch = s.epoch + 1
-         WHERE s.shard IN (SELECT f.shard FROM shards f WHERE f.node IS NULL FOR UPDATE SKIP LOCKED)
+         WHERE s.shard IN (
+                 SELECT f.shard FROM shards f
+                 WHERE f.node IS NULL OR f.node IN (SELECT d.id FROM nodes d WHERE d.dead) FOR UPDATE SKIP LOCKED)
              AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = $1 AND NOT n.dead)",
         node
     )
@@ -94,10 +97,11 @@ pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> s
 /// Gives everything back at a clean stop.
 pub async fn release(db: &PgPool, node: Uuid) -> sqlx::Result<()> {
     let mut transaction = db.begin().await?;
-    sqlx::query!("UPDATE shards SET node = NULL, epoch = epoch + 1 WHERE node = $1", node)
+    // The node before its shards, as a takeover does it: otherwise two could wait for each other.
+    sqlx::query!("UPDATE nodes SET dead = true, clean = true WHERE id = $1 AND NOT dead", node)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query!("UPDATE nodes SET dead = true, clean = true WHERE id = $1 AND NOT dead", node)
+    sqlx::query!("UPDATE shards SET node = NULL, epoch = epoch + 1 WHERE node = $1", node)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await

@@ -256,6 +256,25 @@ async fn a_node_that_beats_is_not_taken_over_from() {
 }
 
 #[tokio::test]
+async fn shards_that_a_node_took_with_its_last_breath_are_free() {
+    let stage = Stage::set().await;
+    let [old, new] = stage.nodes;
+    // The statement that takes is under way when the node is told to stop: it commits after everything was given back.
+    let third = Uuid::now_v7();
+    ownership::register(&stage.pool, third).await.unwrap();
+    ownership::release(&stage.pool, old).await.unwrap();
+    let mut other: PgConnection = stage.app.database.connect().await.unwrap();
+    let mut open = other.begin().await.unwrap();
+    ownership::take_free(&mut *open, third).await.unwrap();
+    ownership::release(&stage.pool, third).await.unwrap();
+    open.commit().await.unwrap();
+    assert_eq!(ownership::owned(&stage.pool, third).await.unwrap().len(), 4_096, "and it is dead");
+    ownership::take_free(&stage.pool, new).await.unwrap();
+    assert_eq!(ownership::owned(&stage.pool, new).await.unwrap().len(), 4_096);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn of_two_that_take_over_at_once_one_does() {
     let stage = Stage::set().await;
     let third = Uuid::now_v7();
