@@ -1,6 +1,6 @@
 //! Events: published once, stored once, delivered to whoever subscribes.
 //!
-//! A publish is routed in memory ([`routing`]), batched with others ([`ingest`]) and answered when it is on disk. What was
+//! A publish is routed in memory (`routing`), batched with others ([`ingest`]) and answered when it is on disk. What was
 //! routed by an outdated table is routed again; nobody gets a 202 for an event that missed an endpoint.
 
 mod api;

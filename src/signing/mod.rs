@@ -1,7 +1,7 @@
 //! Bytes in, headers out: how a request proves that it comes from Posthaste.
 //!
 //! A wire format lists [`SignatureSpec`]s; an endpoint's live secrets turn them into a [`Signer`] once, which then signs every
-//! attempt. [`verify`] is the other side, as an integrator would write it.
+//! attempt. [`verify()`] is the other side, as an integrator would write it.
 //!
 //! Who sends which header:
 //! - [`WEBHOOK_ID`] and [`POSTHASTE_ATTEMPT`] go with every request of every format, so whoever builds the request adds them;

@@ -1,6 +1,6 @@
 //! Sending: the owner of shards, its scheduler, its attempts, and what becomes of them.
 //!
-//! Four tasks: [`keeper`] beats and takes shards, [`owner`] holds all state and decides, [`flusher`] writes results in
+//! Four tasks: `keeper` beats and takes shards, `owner` holds all state and decides, `flusher` writes results in
 //! batches, and one short task an attempt sends. Everything they tell the owner comes through one channel, so that there
 //! is one order of things and no lock.
 //!
