@@ -13,10 +13,13 @@ use crate::helpers::{
 };
 use posthaste::app::Roles;
 
-/// A delivery that has failed once and comes again in a second.
+/// Delay of a retry: time enough to hold it, on a busy machine too.
+const LADDER_S: u32 = 3;
+
+/// A delivery that has failed once and comes again after [`LADDER_S`].
 async fn in_ladder(tenant: &Tenant, receiver: &mut Receiver, path: &str) -> (Value, Value) {
     receiver.script(path, [500, 200].map(Answer::status));
-    let fields = json!({"retry_schedule_s": [1], "event_types": ["message.read"]});
+    let fields = json!({"retry_schedule_s": [LADDER_S], "event_types": ["message.read"]});
     let endpoint = tenant.endpoint(&receiver.url(path), fields).await;
     let published = tenant.publish("message.read", json!({})).await;
     tenant.delivery_when(&published, &endpoint, |delivery| delivery["attempt_count"] == 1).await;
@@ -24,10 +27,10 @@ async fn in_ladder(tenant: &Tenant, receiver: &mut Receiver, path: &str) -> (Val
     (published, endpoint)
 }
 
-/// Waits for as long as a retry takes that begins now: another endpoint fails once, and succeeds a second later.
+/// Waits for as long as a retry takes that begins now: another endpoint fails once, and succeeds with its retry.
 async fn a_ladder_later(tenant: &Tenant, receiver: &mut Receiver) {
     receiver.script("/canary", [500, 200].map(Answer::status));
-    let fields = json!({"retry_schedule_s": [1], "event_types": ["message.failed"]});
+    let fields = json!({"retry_schedule_s": [LADDER_S], "event_types": ["message.failed"]});
     let endpoint = tenant.endpoint(&receiver.url("/canary"), fields).await;
     let published = tenant.publish("message.failed", json!({})).await;
     tenant.delivery_when(&published, &endpoint, |delivery| delivery["status"] == "succeeded").await;
@@ -65,7 +68,7 @@ async fn a_pause_is_answered_when_what_is_in_flight_has_ended() {
     let gate = Arc::new(Notify::new());
     receiver.script("/hook", [Answer::status(500).behind(&gate), Answer::status(200)]);
     let tenant = app.tenant().await;
-    let fields = json!({"retry_schedule_s": [1], "max_in_flight": 1});
+    let fields = json!({"retry_schedule_s": [LADDER_S], "max_in_flight": 1});
     let endpoint = tenant.endpoint(&receiver.url("/hook"), fields).await;
     tenant.publish_batch("message.read", 3).await;
     receiver.next().await;
