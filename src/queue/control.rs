@@ -153,7 +153,8 @@ pub enum Canceled {
     NotPending,
 }
 
-/// Ends a pending delivery. An attempt in flight still ends as it ends: its success stands, its failure changes nothing.
+/// Ends a pending delivery. An attempt in flight is still recorded when it ends, and changes nothing else: the delivery stays
+/// canceled, even where the receiver took it.
 pub async fn cancel(
     db: &mut PgConnection,
     tenant: TenantId,
