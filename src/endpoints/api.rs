@@ -99,7 +99,7 @@ async fn make(
         return Err(ApiError::NotFound);
     }
     let location =
-        locations::queries::lock(&mut *transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
+        locations::queries::lock(&mut transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
     let settings = queries::tenant_settings(&mut transaction, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let (checked, secret) = body.check(&context.policy, &settings)?;
     let now = context.clock.now();

@@ -10,8 +10,8 @@ use crate::{
     egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
     formats::{Format, check_retry_schedule_s, check_timeout_ms, presets},
     locations::LocationRef,
-    types::{event_type::Pattern, secret::SigningSecret, text::Name},
-    web::{ApiError, Patch, fields::Fields, json::escape},
+    types::{ecma_json::pointer_token, event_type::Pattern, secret::SigningSecret, text::Name},
+    web::{ApiError, Patch, fields::Fields},
 };
 
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 8;
@@ -258,7 +258,7 @@ impl Draft {
         let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         if let Err(refusals) = CustomHeaders::parse(pairs, &signature_headers) {
             for refusal in refusals {
-                let place = refusal.name.map(|name| format!("/{}", escape(&name))).unwrap_or_default();
+                let place = refusal.name.map(|name| format!("/{}", pointer_token(&name))).unwrap_or_default();
                 fields.wrong(format!("/headers{place}"), refusal.detail);
             }
         }

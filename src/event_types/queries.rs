@@ -3,7 +3,10 @@
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 
-use crate::types::{TenantId, Timestamp};
+use crate::{
+    queue::control,
+    types::{TenantId, Timestamp},
+};
 
 /// A tenant's own type.
 #[derive(Clone, Debug)]
@@ -53,7 +56,7 @@ pub async fn insert(
     )
     .execute(&mut *db)
     .await?;
-    reroute(db, tenant).await?;
+    control::reroute_all(db, tenant).await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -91,16 +94,5 @@ pub async fn update(
     )
     .execute(&mut *db)
     .await?;
-    reroute(db, tenant).await
-}
-
-/// Types decide what may be published: every publish of the tenant is routed anew.
-async fn reroute(db: &mut PgConnection, tenant: TenantId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE locations SET routing_version = routing_version + 1 WHERE tenant_id = $1",
-        tenant.uuid()
-    )
-    .execute(db)
-    .await?;
-    Ok(())
+    control::reroute_all(db, tenant).await
 }

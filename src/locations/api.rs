@@ -72,7 +72,7 @@ async fn update(
 ) -> Result<Json<Location>, ApiError> {
     let mut transaction = context.pool.begin().await?;
     let mut location =
-        queries::lock(&mut *transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+        queries::lock(&mut transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut location)?;
     location.updated_at = context.clock.now();
     queries::update(&mut *transaction, tenant.id, &location)
@@ -92,7 +92,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let now = context.clock.now();
     let mut transaction = context.pool.begin().await?;
-    let location = queries::lock(&mut *transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    let location = queries::lock(&mut transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
     if !queries::tombstone(&mut *transaction, tenant.id, location.id, now).await? {
         return Err(ApiError::NotFound);
     }

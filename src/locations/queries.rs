@@ -60,26 +60,22 @@ pub async fn find(
 
 /// The same, locked against changes until the transaction ends. Before any of its endpoints: that is the order of locks.
 pub async fn lock(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     tenant: TenantId,
     location: &LocationRef,
 ) -> sqlx::Result<Option<Location>> {
     let (id, external_id) = location.columns();
-    sqlx::query_as!(
-        Location,
-        r#"
-        SELECT id AS "id: LocationId", name, external_id, channels, metadata, created_at AS "created_at: Timestamp",
-            updated_at AS "updated_at: Timestamp"
-        FROM locations
-        WHERE tenant_id = $1 AND deleted_at IS NULL AND (($2::uuid IS NOT NULL AND id = $2) OR ($3::text IS NOT NULL AND external_id = $3))
-        FOR NO KEY UPDATE
-        "#,
+    sqlx::query!(
+        "SELECT id FROM locations
+         WHERE tenant_id = $1 AND deleted_at IS NULL AND (($2::uuid IS NOT NULL AND id = $2) OR ($3::text IS NOT NULL AND external_id = $3))
+         FOR NO KEY UPDATE",
         tenant.uuid(),
         id,
         external_id
     )
-    .fetch_optional(db)
-    .await
+    .fetch_optional(&mut *db)
+    .await?;
+    find(db, tenant, location).await
 }
 
 pub async fn page(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sqlx::Result<Vec<Location>> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId};
 
@@ -67,6 +66,17 @@ pub async fn reroute(db: impl PgExecutor<'_>, location: LocationId) -> sqlx::Res
         "UPDATE locations SET routing_version = routing_version + 1 WHERE shard = $1 AND id = $2",
         location.shard().column(),
         location.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The same for every location of a tenant: its settings and event types decide, too.
+pub async fn reroute_all(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE locations SET routing_version = routing_version + 1 WHERE tenant_id = $1",
+        tenant.uuid()
     )
     .execute(db)
     .await?;
@@ -178,12 +188,4 @@ pub async fn cancel(
     .execute(db)
     .await?;
     Ok(if done.rows_affected() > 0 { Canceled::Canceled } else { Canceled::NotPending })
-}
-
-/// Shards of a set of ids, once each, for a [`command`] to every one.
-pub fn shards_of(ids: impl Iterator<Item = Uuid>) -> Vec<Shard> {
-    let mut shards: Vec<Shard> = ids.map(Shard::of).collect();
-    shards.sort_unstable();
-    shards.dedup();
-    shards
 }

@@ -69,7 +69,7 @@ async fn update(
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Tenant>, ApiError> {
     let mut transaction = context.pool.begin().await?;
-    let mut tenant = queries::find(&mut *transaction, id).await?.ok_or(ApiError::NotFound)?;
+    let mut tenant = queries::lock(&mut transaction, id).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut tenant)?;
     tenant.updated_at = context.clock.now();
     queries::update(&mut transaction, &tenant).await.on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;

@@ -4,6 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use super::model::{NewTenant, Tenant};
 use crate::{
+    queue::control,
     types::{TenantId, Timestamp},
     web::page::Keyset,
 };
@@ -44,12 +45,20 @@ pub async fn find(db: impl PgExecutor<'_>, id: TenantId) -> sqlx::Result<Option<
         r#"
         SELECT id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
             retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
-        FROM tenants WHERE id = $1 FOR NO KEY UPDATE
+        FROM tenants WHERE id = $1
         "#,
         id.uuid()
     )
     .fetch_optional(db)
     .await
+}
+
+/// The same, locked against changes until the transaction ends.
+pub async fn lock(db: &mut PgConnection, id: TenantId) -> sqlx::Result<Option<Tenant>> {
+    sqlx::query!("SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE", id.uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    find(db, id).await
 }
 
 pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Tenant>> {
@@ -92,11 +101,5 @@ pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> 
     )
     .execute(&mut *db)
     .await?;
-    sqlx::query!(
-        "UPDATE locations SET routing_version = routing_version + 1 WHERE tenant_id = $1",
-        tenant.id.uuid()
-    )
-    .execute(db)
-    .await?;
-    Ok(())
+    control::reroute_all(db, tenant.id).await
 }

@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use super::{
     error::{ApiError, FieldError},
-    json::{Patch, escape},
+    json::Patch,
 };
+use crate::types::ecma_json::pointer_token;
 
 /// Largest metadata, as JSON text.
 pub const METADATA_MAX_BYTES: usize = 8 * 1024;
@@ -145,7 +146,7 @@ pub fn nul_in(value: &Value) -> Option<String> {
             if key.contains('\0') {
                 Some(String::new())
             } else {
-                Some(format!("/{}{}", escape(key), nul_in(item)?))
+                Some(format!("/{}{}", pointer_token(key), nul_in(item)?))
             }
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => None,

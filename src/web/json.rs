@@ -17,6 +17,7 @@ use serde::{
 };
 
 use super::error::{ApiError, FieldError};
+use crate::types::ecma_json::pointer_token;
 
 /// Largest body of a request, but for batches.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -167,7 +168,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
         ("missing field `", "is required"),
     ] {
         if let Some(name) = detail.strip_prefix(start).and_then(|rest| rest.split('`').next()) {
-            let segment = format!("/{}", escape(name));
+            let segment = format!("/{}", pointer_token(name));
             if !pointer.ends_with(&segment) || plain == "is required" {
                 pointer.push_str(&segment);
             }
@@ -183,16 +184,11 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
     for segment in path {
         match segment {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", pointer_token(key))),
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
     pointer
-}
-
-/// A name as a segment of an RFC 6901 pointer.
-pub fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// A field of a merge patch (RFC 7396): left out, set to null, or set.
