@@ -1,6 +1,7 @@
 //! The HTTP API: the features' routers under one roof, and what says how the process is.
 
 mod health;
+pub mod reference;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tower_http::{
     compression::{CompressionLayer, predicate::SizeAbove},
     cors::{AllowOrigin, CorsLayer},
 };
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     audit,
@@ -43,17 +46,29 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 /// How long a browser may remember what a preflight told it.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Every route there is.
+/// Every route there is, with what the reference says of it. `routes!` is the one way to add one.
+fn routes() -> (Router<Context>, Router<EventsState>, OpenApi) {
+    let (of_context, mut document) = OpenApiRouter::default()
+        .merge(tenants::router())
+        .merge(locations::router())
+        .merge(endpoints::router())
+        .merge(event_types::router())
+        .merge(deliveries::router())
+        .merge(audit::router())
+        .merge(health::router())
+        .merge(reference::router())
+        .split_for_parts();
+    let (of_events, of_them) = events::router().split_for_parts();
+    document.merge(of_them);
+    (of_context, of_events, document)
+}
+
+/// The API as it is served.
 pub fn router(context: &Context, events: EventsState, manners: &Manners) -> Router {
-    Router::new()
-        .merge(tenants::router(context.clone()))
-        .merge(locations::router(context.clone()))
-        .merge(endpoints::router(context.clone()))
-        .merge(event_types::router(context.clone()))
-        .merge(events::router(events))
-        .merge(deliveries::router(context.clone()))
-        .merge(audit::router(context.clone()))
-        .merge(health::router(context.clone()))
+    let (of_context, of_events, _) = routes();
+    of_context
+        .with_state(context.clone())
+        .merge(of_events.with_state(events))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))

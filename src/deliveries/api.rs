@@ -1,11 +1,7 @@
 //! Routes of the deliveries.
 
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     attempts::Rebuild,
@@ -27,7 +23,12 @@ use crate::{
     },
 };
 
-/// An endpoint's message history, newest event first.
+/// List the deliveries of an endpoint
+///
+/// Its message history, newest event first.
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/deliveries", operation_id = "list_deliveries_of_endpoint",
+    tag = "Deliveries", security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of deliveries.", body = Page<Delivery>)))]
 async fn of_endpoint(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -66,6 +67,12 @@ async fn whole(
     Ok(WholeDelivery { delivery, request, attempts })
 }
 
+/// Read a delivery
+///
+/// With its request and all its attempts.
+#[utoipa::path(get, path = "/v1/events/{event_id}/deliveries/{endpoint_id}", operation_id = "read_delivery", tag = "Deliveries",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "The delivery.", body = WholeDelivery)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -74,7 +81,12 @@ async fn read(
     whole(&context, &tenant, event, endpoint).await.map(Json)
 }
 
-/// A pending one is sent now, one that has ended starts its ladder again.
+/// Retry a delivery
+///
+/// A pending one is sent now, one that has ended begins again with all its retries; a held one stays held.
+#[utoipa::path(post, path = "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", operation_id = "retry_delivery", tag = "Deliveries",
+    security(("key" = ["write"])), responses(
+        (status = 202, description = "The delivery, which will be sent.", body = WholeDelivery)))]
 async fn retry(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -98,6 +110,15 @@ async fn retry(
     Ok((StatusCode::ACCEPTED, Json(whole(&context, &tenant, event, endpoint).await?)))
 }
 
+/// Cancel a delivery
+///
+/// One that is pending or held. Answers when it is sent no more.
+#[utoipa::path(post, path = "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", operation_id = "cancel_delivery", tag = "Deliveries",
+    security(("key" = ["write"])), responses(
+        (status = 200, description = "The delivery, canceled.", body = WholeDelivery),
+        (status = 202, description = "The delivery, canceled. An attempt that began before may still be under way.",
+            body = WholeDelivery),
+        (status = 409, description = "The delivery has ended already.")))]
 async fn cancel(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -122,11 +143,10 @@ async fn cancel(
     Ok((status, Json(whole(&context, &tenant, event, endpoint).await?)))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/endpoints/{endpoint_id}/deliveries", get(of_endpoint))
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}", get(read))
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}/retry", post(retry))
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", post(cancel))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(of_endpoint))
+        .routes(routes!(read))
+        .routes(routes!(retry))
+        .routes(routes!(cancel))
 }

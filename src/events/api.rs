@@ -1,13 +1,14 @@
 //! Routes of the events.
 
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, FromRef, State},
-    routing::{get, post},
-};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use sqlx::PgPool;
+use utoipa::ToSchema;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 use super::{
     ingest::Ingest,
@@ -18,8 +19,8 @@ use super::{
 use crate::{
     auth::{Context, Tenant, scope},
     deliveries::{self, Delivery},
-    locations::{self, LocationRef},
-    types::{EventId, LocationId, Timestamp},
+    locations::{self, Channel, LocationRef},
+    types::{EventId, LocationId, Timestamp, event_type::EventType},
     web::{
         ApiError, Json, Path, Query,
         json::BATCH_BODY_MAX_BYTES,
@@ -47,16 +48,26 @@ impl FromRef<EventsState> for Context {
     }
 }
 
-#[derive(Serialize)]
+/// Something that happened, but for its data.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 struct EventView {
     id: EventId,
     location_id: LocationId,
     #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
     event_type: String,
+    /// When it happened.
     timestamp: Timestamp,
+    #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
+    /// The version of the publisher's API that the data follows.
     api_version: Option<String>,
+    /// `false`: a trial.
+    #[schema(examples(true))]
     live_mode: bool,
+    /// Short texts to find it by.
+    #[schema(value_type = std::collections::BTreeMap<String, String>, examples(json!({"campaign": "spring"})))]
     tags: Value,
     /// When Posthaste received it.
     created_at: Timestamp,
@@ -78,14 +89,22 @@ impl From<EventRow> for EventView {
     }
 }
 
-#[derive(Serialize)]
+/// An event with its data and its deliveries.
+#[derive(Serialize, ToSchema)]
 struct WholeEvent {
     #[serde(flatten)]
     event: EventView,
+    /// As it is sent: as ECMAScript's `JSON.stringify` would write it.
+    #[schema(value_type = Value, examples(json!({"text": "hello"})))]
     data: Box<RawValue>,
+    /// One for each endpoint that it was sent to.
     deliveries: Vec<Delivery>,
 }
 
+/// List the events of a location
+#[utoipa::path(get, path = "/v1/locations/{location_id}/events", operation_id = "list_events", tag = "Events",
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of events.", body = Page<EventView>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -101,6 +120,11 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, views, |event: &EventView| event.id.uuid())))
 }
 
+/// Read an event
+///
+/// With its data and its deliveries.
+#[utoipa::path(get, path = "/v1/events/{event_id}", operation_id = "read_event", tag = "Events",
+    security(("key" = ["read"])), responses((status = 200, description = "The event.", body = WholeEvent)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -114,11 +138,7 @@ async fn read(
     Ok(Json(WholeEvent { event: event.into(), data, deliveries }))
 }
 
-pub fn router(state: EventsState) -> Router {
-    let batch = post(publish::publish_batch).layer(DefaultBodyLimit::max(BATCH_BODY_MAX_BYTES));
-    Router::new()
-        .route("/v1/locations/{location_id}/events", post(publish::publish).get(list))
-        .route("/v1/events/batch", batch)
-        .route("/v1/events/{event_id}", get(read))
-        .with_state(state)
+pub fn router() -> OpenApiRouter<EventsState> {
+    let batch = routes!(publish::publish_batch).layer(DefaultBodyLimit::max(BATCH_BODY_MAX_BYTES));
+    OpenApiRouter::default().routes(routes!(publish::publish, list)).routes(batch).routes(routes!(read))
 }

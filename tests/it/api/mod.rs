@@ -15,6 +15,7 @@ mod locations;
 mod manners;
 mod publish;
 mod rebuilt;
+mod reference;
 mod rotation;
 mod routes;
 mod secrets;
