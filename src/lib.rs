@@ -26,6 +26,7 @@ pub mod endpoints;
 pub mod event_types;
 pub mod events;
 pub mod formats;
+pub mod idempotency;
 pub mod locations;
 pub mod maintenance;
 pub mod queue;

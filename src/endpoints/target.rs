@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::secrets;
@@ -158,7 +158,7 @@ struct Version {
 
 impl History {
     pub async fn load(
-        db: &PgPool,
+        db: &mut PgConnection,
         vault: &Vault,
         tenant: TenantId,
         endpoint: EndpointId,
@@ -171,7 +171,7 @@ impl History {
             tenant.uuid(),
             endpoint.uuid()
         )
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await?;
         let Some(location) = rows.first().map(|row| row.location_id) else { return Ok(None) };
         let mut versions = Vec::with_capacity(rows.len());
@@ -182,7 +182,7 @@ impl History {
             versions.push(Version { number: row.version, url: row.url, headers, made_at: row.made_at });
         }
         let mut live = Vec::new();
-        for one in secrets::all(db, tenant, endpoint).await? {
+        for one in secrets::all(&mut *db, tenant, endpoint).await? {
             let secret =
                 secrets::open(vault, tenant, endpoint, one.id, &one.sealed).map_err(ApiError::internal)?;
             live.push((secret, one.created_at, one.expires_at));

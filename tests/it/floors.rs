@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Module and floor, as `src/lib.rs` and ARCHITECTURE.md say.
-const FLOORS: [(&str, u8); 24] = [
+const FLOORS: [(&str, u8); 25] = [
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -26,6 +26,7 @@ const FLOORS: [(&str, u8); 24] = [
     ("events", 3),
     ("deliveries", 3),
     ("audit", 3),
+    ("idempotency", 3),
     ("api", 4),
     ("worker", 4),
     ("maintenance", 4),
