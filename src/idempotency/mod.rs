@@ -8,7 +8,10 @@
 
 mod queries;
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -19,6 +22,7 @@ use axum::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgTransaction};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
@@ -35,6 +39,9 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 /// In an answer that was given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const KEY_MAX_BYTES: usize = 255;
+/// How long a key that is taken is waited for, before it counts as in flight.
+const LET_GO_WITHIN: Duration = Duration::from_millis(250);
+const LET_GO_POLL: Duration = Duration::from_millis(10);
 
 /// A key as it is sent, in the header or in a publish's body.
 pub fn parse_key(text: &str) -> Result<String, String> {
@@ -179,9 +186,14 @@ impl Claim {
 
 /// Errs with what a repeat is told. Else this request is the first, and nobody else is until the transaction ends.
 async fn first(db: &mut PgConnection, context: &Context, place: &Place) -> Result<(), ApiError> {
+    // A request that was refused has let go by the time that its connection is free again, which may be after its answer.
+    let deadline = Instant::now() + LET_GO_WITHIN;
     // A statement of its own: the next one's snapshot must be younger than the lock.
-    if !queries::lock(db, place.lock()).await? {
-        return Err(ApiError::InFlight);
+    while !queries::lock(db, place.lock()).await? {
+        if Instant::now() >= deadline {
+            return Err(ApiError::InFlight);
+        }
+        sleep(LET_GO_POLL).await;
     }
     let Some(stored) = queries::find(db, place).await? else { return Ok(()) };
     if stored.fingerprint != place.key.fingerprint {

@@ -13,6 +13,7 @@ mod idempotency;
 mod isolation;
 mod locations;
 mod manners;
+mod once;
 mod publish;
 mod rebuilt;
 mod rotation;
