@@ -312,7 +312,9 @@ pub fn check_patterns(
                 Ok(pattern)
             } else if tenant.catalogue.is_archived(text) {
                 Err("is archived, and takes no new subscriptions".to_owned())
-            } else if !tenant.allow_unknown_event_types && !tenant.catalogue.offers(&pattern) {
+            } else if (!tenant.allow_unknown_event_types || pattern.is_operational())
+                && !tenant.catalogue.offers(&pattern)
+            {
                 Err("is not an event type of this tenant".to_owned())
             } else {
                 Ok(pattern)

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::queries;
+use super::{operational, queries};
 use crate::{
     formats::presets::{self, Preset},
     types::{TenantId, event_type::Pattern},
@@ -37,12 +37,13 @@ impl Catalogue {
         self.custom.iter().any(|custom| custom.name == name && custom.archived_at.is_some())
     }
 
-    /// Whether a new subscription to this pattern could ever get anything.
+    /// Whether a new subscription to this pattern could ever get anything: of the preset's types, the tenant's own or
+    /// Posthaste's.
     pub fn offers(&self, pattern: &Pattern) -> bool {
         let own =
             |custom: &queries::Custom| custom.archived_at.is_none() && pattern.matches_name(&custom.name);
         self.custom.iter().any(own)
-            || self.preset.event_types.iter().any(|known| pattern.matches(&known.name))
+            || self.preset.event_types.iter().chain(operational::all()).any(|known| pattern.matches(&known.name))
     }
 
     /// Names of the types that have a schema, with it.
