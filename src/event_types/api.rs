@@ -73,7 +73,11 @@ async fn create(
     Ok((StatusCode::CREATED, Json(custom.into())))
 }
 
-async fn refuse_built_in(context: &Context, tenant: &Tenant<scope::Write>, name: &str) -> Result<(), ApiError> {
+async fn refuse_built_in(
+    context: &Context,
+    tenant: &Tenant<scope::Write>,
+    name: &str,
+) -> Result<(), ApiError> {
     EventType::parse(name).map_err(|_| ApiError::NotFound)?;
     let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     match catalogue.preset.event_type(name).or_else(|| operational::find(name)) {

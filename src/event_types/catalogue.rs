@@ -43,7 +43,12 @@ impl Catalogue {
         let own =
             |custom: &queries::Custom| custom.archived_at.is_none() && pattern.matches_name(&custom.name);
         self.custom.iter().any(own)
-            || self.preset.event_types.iter().chain(operational::all()).any(|known| pattern.matches(&known.name))
+            || self
+                .preset
+                .event_types
+                .iter()
+                .chain(operational::all())
+                .any(|known| pattern.matches(&known.name))
     }
 
     /// Names of the types that have a schema, with it.
