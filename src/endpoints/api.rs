@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::{
+    Tester,
     change::{Change, etag},
     draft::{CreateBody, UpdateBody, secret_fits},
     model::{Endpoint, Status},
@@ -93,6 +94,7 @@ async fn found(
 
 async fn make(
     context: &Context,
+    tester: &Tester,
     tenant: &Tenant<scope::Write>,
     wanted: &LocationRef,
     claim: Claim,
@@ -105,6 +107,7 @@ async fn make(
     }
     let location = locations::queries::lock(&mut work, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
     let settings = queries::tenant_settings(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let pings = body.send_test_ping;
     let (checked, secret) = body.check(&context.policy, &settings)?;
     let now = context.clock.now();
     let id: EndpointId = mint(&context.clock, location.shard());
@@ -121,7 +124,11 @@ async fn make(
     audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
     let mut endpoint = found(context, &mut work, tenant.id, id).await?;
     endpoint.secret = Some(secret.reveal().to_owned());
-    work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await
+    let done = work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await?;
+    if pings {
+        tester.ping(tenant.id, id, tenant.actor.clone());
+    }
+    Ok(done)
 }
 
 fn mint(clock: &Clock, shard: Shard) -> EndpointId {
@@ -130,11 +137,12 @@ fn mint(clock: &Clock, shard: Shard) -> EndpointId {
 
 async fn create(
     State(context): State<Context>,
+    State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
     Once { claim, body: Json(mut body) }: Once<Json<CreateBody>>,
 ) -> Result<Done, ApiError> {
     let wanted = body.location_id.take().unwrap_or_else(LocationRef::default_location);
-    make(&context, &tenant, &wanted, claim, body, || {
+    make(&context, &tester, &tenant, &wanted, claim, body, || {
         ApiError::invalid("/location_id", "is not a location of this tenant")
     })
     .await
@@ -142,6 +150,7 @@ async fn create(
 
 async fn create_in(
     State(context): State<Context>,
+    State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
     Path(location): Path<LocationRef>,
     Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
@@ -149,7 +158,7 @@ async fn create_in(
     if body.location_id.is_some() {
         return Err(ApiError::invalid("/location_id", "is in the path already"));
     }
-    make(&context, &tenant, &location, claim, body, || ApiError::NotFound).await
+    make(&context, &tester, &tenant, &location, claim, body, || ApiError::NotFound).await
 }
 
 #[derive(Deserialize)]
@@ -383,7 +392,7 @@ async fn rotate(
     change.commit(&tenant.actor, "endpoint.secret.rotate", &[], answer).await
 }
 
-pub fn router(context: Context) -> Router {
+pub fn router(tester: Tester) -> Router {
     Router::new()
         .route("/v1/endpoints", post(create).get(list))
         .route("/v1/locations/{location_id}/endpoints", post(create_in).get(list_in))
@@ -396,5 +405,5 @@ pub fn router(context: Context) -> Router {
         )
         .route("/v1/endpoints/{endpoint_id}/secret", get(reveal))
         .route("/v1/endpoints/{endpoint_id}/secret/rotate", post(rotate))
-        .with_state(context)
+        .with_state(tester)
 }
