@@ -25,7 +25,7 @@ use crate::{
 /// How deliveries of one endpoint in one wire format are sent. Made once for many attempts.
 pub struct Plan {
     pub target: Arc<Target>,
-    pub format: &'static Format,
+    pub format: Arc<Format>,
     pub signer: Signer,
     pub policy: RetryPolicy,
     pub timeout: Duration,
@@ -35,10 +35,10 @@ pub struct Plan {
 
 impl Plan {
     /// `None` where the format can't be signed with the endpoint's secrets.
-    pub fn new(target: Arc<Target>, format: &'static Format, now: Timestamp) -> Option<Self> {
-        let signer = target.signer(format, now)?;
+    pub fn new(target: Arc<Target>, format: Arc<Format>, now: Timestamp) -> Option<Self> {
+        let signer = target.signer(&format, now)?;
         let policy = RetryPolicy {
-            schedule: target.retry_schedule(format),
+            schedule: target.retry_schedule(&format),
             success: format.success.clone(),
             honor_retry_after: format.honor_retry_after,
             disable_on_410: format.disable_on_410,
@@ -46,7 +46,7 @@ impl Plan {
         Some(Self {
             signer,
             policy,
-            timeout: target.timeout(format),
+            timeout: target.timeout(&format),
             until: target.next_secret_end(now),
             format,
             target,
@@ -72,7 +72,7 @@ pub async fn attempt(
     at: Timestamp,
 ) -> Outcome {
     let row = parcel.row;
-    let body = plan.target.body(plan.format, row.event_id, &parcel.body);
+    let body = plan.target.body(&plan.format, row.event_id, &parcel.body);
     let number = row.seq.saturating_add(1);
     let headers = plan.target.headers(&plan.signer, row.event_id, number, at, &body);
     if !lease.holds() {
