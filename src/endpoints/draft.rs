@@ -35,6 +35,9 @@ pub struct CreateBody {
     retry_schedule_s: Option<Vec<u32>>,
     metadata: Option<Map<String, Value>>,
     secret: Option<String>,
+    /// One test event once the endpoint is there.
+    #[serde(default)]
+    pub send_test_ping: bool,
 }
 
 #[derive(Deserialize)]

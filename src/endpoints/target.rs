@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::secrets;
@@ -225,7 +225,7 @@ impl History {
 
 /// The targets of these endpoints. One that can't be opened or no longer exists is missing.
 pub async fn load(
-    db: &PgPool,
+    db: &mut PgConnection,
     formats: &FormatBook,
     vault: &Vault,
     policy: &Policy,
@@ -253,7 +253,7 @@ pub async fn load(
         &shards,
         &ids
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
     let formats = formats.of(db, rows.iter().map(|row| row.format_version)).await?;
     let mut targets = HashMap::with_capacity(rows.len());

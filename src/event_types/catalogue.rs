@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{operational, queries};
 use crate::{
-    formats::presets::{self, Preset},
+    formats::presets::{self, Preset, PresetEventType},
     types::{TenantId, event_type::Pattern},
 };
 
@@ -21,7 +21,28 @@ pub struct Known<'a> {
     pub schema: Option<&'a Value>,
 }
 
+/// A type with an example that can be sent.
+pub struct Sample<'a> {
+    pub name: &'a str,
+    pub channel: Option<&'a str>,
+    pub example: &'a Value,
+}
+
 impl Catalogue {
+    /// The preset's samples, the tenant's own (archived ones too), and Posthaste's.
+    pub fn samples(&self) -> impl Iterator<Item = Sample<'_>> {
+        let is_hidden = |name: &str| self.custom.iter().any(|custom| custom.name == name);
+        let preset = self.preset.event_types.iter().filter(move |known| !is_hidden(known.name.as_str()));
+        fn built_in(known: &PresetEventType) -> Sample<'_> {
+            Sample { name: known.name.as_str(), channel: known.channel.as_deref(), example: &known.example }
+        }
+        let own = self.custom.iter().filter_map(|custom| {
+            let (name, channel) = (custom.name.as_str(), custom.channel.as_deref());
+            Some(Sample { name, channel, example: custom.example.as_ref()? })
+        });
+        preset.map(built_in).chain(own).chain(operational::all().iter().map(built_in))
+    }
+
     /// A tenant's own type goes before a preset's of the same name.
     pub fn find(&self, name: &str) -> Option<Known<'_>> {
         let custom = self.custom.iter().find(|custom| custom.name == name);

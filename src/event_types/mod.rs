@@ -11,5 +11,5 @@ pub mod operational;
 mod queries;
 
 pub use api::router;
-pub use catalogue::{Catalogue, load};
+pub use catalogue::{Catalogue, Sample, load};
 pub use model::compile_schema;

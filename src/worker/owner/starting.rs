@@ -59,7 +59,9 @@ impl Owner {
     pub(super) fn plan(&mut self, parcel: &Parcel, now: Timestamp) -> Option<Arc<Plan>> {
         let row = parcel.row;
         let key = (row.endpoint_id, row.format_version);
-        if let Some(plan) = self.plans.get(&key).filter(|plan| plan.until.is_none_or(|until| until > now)) {
+        if let Some(plan) =
+            self.plans.get(&key).filter(|plan| plan.sending.until.is_none_or(|until| until > now))
+        {
             return Some(Arc::clone(plan));
         }
         let target = Arc::clone(self.targets.get(&row.endpoint_id)?);
@@ -151,7 +153,11 @@ impl Owner {
         let (pool, formats) = (self.parts.pools.engine.clone(), self.parts.formats.clone());
         let (vault, policy) = (Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
         self.tell_later(async move {
-            let targets = match target::load(&pool, &formats, &vault, &policy, &asked).await {
+            let loading = async {
+                let mut connection = pool.acquire().await?;
+                target::load(&mut connection, &formats, &vault, &policy, &asked).await
+            };
+            let targets = match loading.await {
                 Ok(targets) => Some(targets),
                 Err(error) => {
                     tracing::warn!(%error, "endpoints could not be read; tried again");
