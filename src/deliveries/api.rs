@@ -64,7 +64,10 @@ async fn whole(
     let rows = queries::attempts(&mut *db, tenant.id, endpoint, event).await?;
     let history =
         History::load(&mut *db, &context.vault, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let rebuild = Rebuild { history: &history, event_id: event, event: Rebuild::event(db, event).await? };
+    let versions = rows.iter().map(|row| row.format_version).chain([format_version]);
+    let formats = context.formats.of(&mut *db, versions).await?;
+    let event_body = Rebuild::event(db, event).await?;
+    let rebuild = Rebuild { history: &history, formats, event_id: event, event: event_body };
     let request = rebuild.request(rows.last(), format_version, context.clock.now());
     let attempts = rows.into_iter().map(|row| rebuild.attempt(row)).collect();
     Ok(WholeDelivery { delivery, request, attempts })

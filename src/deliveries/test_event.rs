@@ -44,7 +44,9 @@ async fn test(
         tester.store(&mut work, tenant, &tested, &actor).await?;
         let history =
             History::load(&mut work, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
-        let rebuild = Rebuild { history: &history, event_id: tested.event_id, event: Some(tested.event) };
+        let formats = context.formats.of(&mut *work, [tested.attempt.format_version]).await?;
+        let rebuild =
+            Rebuild { history: &history, formats, event_id: tested.event_id, event: Some(tested.event) };
         let attempt = rebuild.attempt(tested.attempt.into());
         work.commit(&context, Answer::json(StatusCode::OK, &attempt)?).await
     };
