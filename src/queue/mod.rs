@@ -23,6 +23,7 @@ pub mod handoff;
 pub mod ingest;
 pub mod ownership;
 pub mod refill;
+pub mod stats;
 
 use crate::types::{EndpointId, EventId, Shard, Timestamp};
 
