@@ -18,6 +18,7 @@ use crate::{
         embedded::{DATABASE, Download, EmbeddedPostgres, Kind, Options, Search, Step},
     },
     egress::{Policy, PolicySettings, Sender, SenderOptions},
+    endpoints::Tester,
     events::{EventsState, Ingest},
     maintenance::{self, partitions},
     queue::{bell, handoff},
@@ -163,7 +164,7 @@ impl App {
                 pools: pools.clone(),
                 vault: Arc::clone(&vault),
                 policy: Arc::clone(&policy),
-                sender,
+                sender: sender.clone(),
                 handed,
             };
             workers.spawn(worker::run(parts, stop_work.clone()));
@@ -187,11 +188,12 @@ impl App {
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
             });
             let events = EventsState::new(context.clone(), ingest, pools.api.clone());
+            let tester = Tester::new(context.clone(), sender, workers.clone(), stop_api.clone());
             let manners = Manners {
                 cors_origins: settings.cors_origins.clone(),
                 rate_limit_per_s: settings.rate_limit_per_s,
             };
-            let router = api::router(&context, events, &manners);
+            let router = api::router(&context, events, &tester, &manners);
             let listener = listener.tap_io(|stream| {
                 // Small answers should not wait for more to come. A stream that can't is served all the same.
                 let _ = stream.set_nodelay(true);

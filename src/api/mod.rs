@@ -19,7 +19,9 @@ use tower_http::{
 use crate::{
     audit,
     auth::Context,
-    deliveries, endpoints, event_types,
+    deliveries,
+    endpoints::{self, Tester},
+    event_types,
     events::{self, EventsState},
     locations, tenants,
     web::{
@@ -44,14 +46,15 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// Every route there is.
-pub fn router(context: &Context, events: EventsState, manners: &Manners) -> Router {
+pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: &Manners) -> Router {
     Router::new()
         .merge(tenants::router(context.clone()))
         .merge(locations::router(context.clone()))
-        .merge(endpoints::router(context.clone()))
+        .merge(endpoints::router(tester.clone()))
         .merge(event_types::router(context.clone()))
         .merge(events::router(events))
         .merge(deliveries::router(context.clone()))
+        .merge(deliveries::test_router(tester.clone()))
         .merge(audit::router(context.clone()))
         .merge(health::router(context.clone()))
         .fallback(async || ApiError::NotFound)

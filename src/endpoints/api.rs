@@ -11,6 +11,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Tester,
     change::{Change, etag},
     draft::{CreateBody, UpdateBody, secret_fits},
     model::{Endpoint, Status},
@@ -89,6 +90,7 @@ type Created = (StatusCode, Tagged<Json<Endpoint>>);
 
 async fn make(
     context: &Context,
+    tester: &Tester,
     tenant: &Tenant<scope::Write>,
     wanted: &LocationRef,
     body: CreateBody,
@@ -101,6 +103,7 @@ async fn make(
     let location =
         locations::queries::lock(&mut transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
     let settings = queries::tenant_settings(&mut transaction, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let pings = body.send_test_ping;
     let (checked, secret) = body.check(&context.policy, &settings)?;
     let now = context.clock.now();
     let id: EndpointId = mint(&context.clock, location.shard());
@@ -116,6 +119,9 @@ async fn make(
     let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
     transaction.commit().await?;
+    if pings {
+        tester.ping(tenant.id, id, tenant.actor.clone());
+    }
 
     let mut endpoint = found(context, tenant.id, id).await?;
     endpoint.secret = Some(secret.reveal().to_owned());
@@ -128,11 +134,12 @@ fn mint(clock: &Clock, shard: Shard) -> EndpointId {
 
 async fn create(
     State(context): State<Context>,
+    State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
     Json(mut body): Json<CreateBody>,
 ) -> Result<Created, ApiError> {
     let wanted = body.location_id.take().unwrap_or_else(LocationRef::default_location);
-    make(&context, &tenant, &wanted, body, || {
+    make(&context, &tester, &tenant, &wanted, body, || {
         ApiError::invalid("/location_id", "is not a location of this tenant")
     })
     .await
@@ -140,6 +147,7 @@ async fn create(
 
 async fn create_in(
     State(context): State<Context>,
+    State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
     Path(location): Path<LocationRef>,
     Json(body): Json<CreateBody>,
@@ -147,7 +155,7 @@ async fn create_in(
     if body.location_id.is_some() {
         return Err(ApiError::invalid("/location_id", "is in the path already"));
     }
-    make(&context, &tenant, &location, body, || ApiError::NotFound).await
+    make(&context, &tester, &tenant, &location, body, || ApiError::NotFound).await
 }
 
 #[derive(Deserialize)]
@@ -374,7 +382,7 @@ async fn rotate(
     Ok((status, Json(SecretView { secret: secret.reveal().to_owned() })))
 }
 
-pub fn router(context: Context) -> Router {
+pub fn router(tester: Tester) -> Router {
     Router::new()
         .route("/v1/endpoints", post(create).get(list))
         .route("/v1/locations/{location_id}/endpoints", post(create_in).get(list_in))
@@ -387,5 +395,5 @@ pub fn router(context: Context) -> Router {
         )
         .route("/v1/endpoints/{endpoint_id}/secret", get(reveal))
         .route("/v1/endpoints/{endpoint_id}/secret/rotate", post(rotate))
-        .with_state(context)
+        .with_state(tester)
 }

@@ -35,6 +35,9 @@ pub struct CreateBody {
     retry_schedule_s: Option<Vec<u32>>,
     metadata: Option<Map<String, Value>>,
     secret: Option<String>,
+    /// One test event once the endpoint is there.
+    #[serde(default)]
+    pub send_test_ping: bool,
 }
 
 #[derive(Deserialize)]
@@ -312,7 +315,9 @@ pub fn check_patterns(
                 Ok(pattern)
             } else if tenant.catalogue.is_archived(text) {
                 Err("is archived, and takes no new subscriptions".to_owned())
-            } else if !tenant.allow_unknown_event_types && !tenant.catalogue.offers(&pattern) {
+            } else if (!tenant.allow_unknown_event_types || pattern.is_operational())
+                && !tenant.catalogue.offers(&pattern)
+            {
                 Err("is not an event type of this tenant".to_owned())
             } else {
                 Ok(pattern)

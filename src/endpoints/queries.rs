@@ -203,6 +203,21 @@ pub async fn counts(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<(
     Ok((row.active, row.total))
 }
 
+/// The wire format that new deliveries to the endpoint get.
+pub async fn format_version(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!(
+        "SELECT format_version FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
 fn columns(values: Option<&Vec<u32>>) -> Option<Vec<i32>> {
     values.map(|values| values.iter().map(|value| signed(*value)).collect())
 }

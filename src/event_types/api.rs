@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     catalogue::load,
     model::{CreateBody, EventTypeView, UpdateBody},
-    queries,
+    operational, queries,
 };
 use crate::{
     audit,
@@ -21,7 +21,7 @@ struct List<T> {
     data: Vec<T>,
 }
 
-/// The tenant's own types and its preset's, by name. Few enough for one page.
+/// The tenant's own types, its preset's and Posthaste's, by name. Few enough for one page.
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -32,6 +32,7 @@ async fn list(
     let mut data: Vec<_> =
         preset.map(|known| EventTypeView::of_preset(&catalogue.preset.name, known)).collect();
     data.extend(catalogue.custom.iter().cloned().map(EventTypeView::from));
+    data.extend(operational::all().iter().map(|known| EventTypeView::of_preset(operational::SOURCE, known)));
     data.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(List { data }))
 }
@@ -45,8 +46,10 @@ async fn read(
     if let Some(custom) = catalogue.custom.iter().find(|custom| custom.name == name) {
         return Ok(Json(custom.clone().into()));
     }
-    let known = catalogue.preset.event_type(&name).ok_or(ApiError::NotFound)?;
-    Ok(Json(EventTypeView::of_preset(&catalogue.preset.name, known)))
+    let of_preset = catalogue.preset.event_type(&name).map(|known| (catalogue.preset.name.as_str(), known));
+    let of_posthaste = || operational::find(&name).map(|known| (operational::SOURCE, known));
+    let (source, known) = of_preset.or_else(of_posthaste).ok_or(ApiError::NotFound)?;
+    Ok(Json(EventTypeView::of_preset(source, known)))
 }
 
 async fn create(
@@ -70,13 +73,15 @@ async fn create(
     Ok((StatusCode::CREATED, Json(custom.into())))
 }
 
-async fn refuse_preset(context: &Context, tenant: &Tenant<scope::Write>, name: &str) -> Result<(), ApiError> {
+async fn refuse_built_in(
+    context: &Context,
+    tenant: &Tenant<scope::Write>,
+    name: &str,
+) -> Result<(), ApiError> {
     EventType::parse(name).map_err(|_| ApiError::NotFound)?;
     let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
-    match catalogue.preset.event_type(name) {
-        Some(_) => {
-            Err(ApiError::Conflict("The event type is part of the preset, and can't be changed.".into()))
-        }
+    match catalogue.preset.event_type(name).or_else(|| operational::find(name)) {
+        Some(_) => Err(ApiError::Conflict("The event type is built in, and can't be changed.".into())),
         None => Ok(()),
     }
 }
@@ -87,7 +92,7 @@ async fn update(
     Path(name): Path<String>,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<EventTypeView>, ApiError> {
-    refuse_preset(&context, &tenant, &name).await?;
+    refuse_built_in(&context, &tenant, &name).await?;
     let mut transaction = context.pool.begin().await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut custom)?;
@@ -103,7 +108,7 @@ async fn archive(
     tenant: Tenant<scope::Write>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    refuse_preset(&context, &tenant, &name).await?;
+    refuse_built_in(&context, &tenant, &name).await?;
     let now = context.clock.now();
     let mut transaction = context.pool.begin().await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;

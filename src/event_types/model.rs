@@ -27,7 +27,7 @@ pub struct EventTypeView {
     pub channel: Option<String>,
     pub schema: Option<Value>,
     pub example: Option<Value>,
-    /// `null`: the tenant's own.
+    /// `null`: the tenant's own. `posthaste`: of no preset, but about Posthaste itself.
     pub preset: Option<String>,
     pub archived_at: Option<Timestamp>,
 }

@@ -58,7 +58,9 @@ impl Owner {
 
     pub(super) fn plan(&mut self, row: &Row, now: Timestamp) -> Option<Arc<Plan>> {
         let key = (row.endpoint_id, row.format_version);
-        if let Some(plan) = self.plans.get(&key).filter(|plan| plan.until.is_none_or(|until| until > now)) {
+        if let Some(plan) =
+            self.plans.get(&key).filter(|plan| plan.sending.until.is_none_or(|until| until > now))
+        {
             return Some(Arc::clone(plan));
         }
         let target = Arc::clone(self.targets.get(&row.endpoint_id)?);

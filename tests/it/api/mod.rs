@@ -20,6 +20,7 @@ mod routes;
 mod secrets;
 mod subscriptions;
 mod tenants;
+mod test_events;
 mod wire_formats;
 
 use serde_json::Value;

@@ -91,6 +91,7 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/v1/endpoints/{endpoint_id}/subscriptions", WRITE, List(r#"[{"event_type": "*"}]"#)),
     route("GET", "/v1/endpoints/{endpoint_id}/secret", SECRETS, Nothing),
     route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
+    route("POST", "/v1/endpoints/{endpoint_id}/test", WRITE, Perhaps(r#"{"event_type": "message.sent"}"#)),
     route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
     route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
