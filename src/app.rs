@@ -20,6 +20,7 @@ use crate::{
     egress::{Policy, PolicySettings, Sender, SenderOptions},
     endpoints::Tester,
     events::{EventsState, Ingest},
+    format_book::FormatBook,
     maintenance::{self, partitions},
     queue::{bell, handoff},
     seal::Vault,
@@ -158,12 +159,14 @@ impl App {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (batcher, workers) = (TaskTracker::new(), TaskTracker::new());
         let (handoff, handed) = handoff::channel();
+        let formats = FormatBook::default();
         let ingest = Ingest::start(pools.ingest.clone(), handoff, &batcher, stop_ingest.clone());
         if roles.worker {
             let parts = WorkerParts {
                 pools: pools.clone(),
                 vault: Arc::clone(&vault),
                 policy: Arc::clone(&policy),
+                formats: formats.clone(),
                 sender: sender.clone(),
                 handed,
             };
@@ -184,6 +187,7 @@ impl App {
                 clock: pools.clock.clone(),
                 vault,
                 policy,
+                formats,
                 operator: operator.key.hash(),
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
             });

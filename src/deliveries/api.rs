@@ -59,8 +59,10 @@ async fn whole(
     let rows = queries::attempts(&context.pool, tenant.id, endpoint, event).await?;
     let history =
         History::load(&context.pool, &context.vault, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let rebuild =
-        Rebuild { history: &history, event_id: event, event: Rebuild::event(context, event).await? };
+    let versions = rows.iter().map(|row| row.format_version).chain([format_version]);
+    let formats = context.formats.of(&context.pool, versions).await?;
+    let event_body = Rebuild::event(context, event).await?;
+    let rebuild = Rebuild { history: &history, formats, event_id: event, event: event_body };
     let request = rebuild.request(rows.last(), format_version, context.clock.now());
     let attempts = rows.into_iter().map(|row| rebuild.attempt(row)).collect();
     Ok(WholeDelivery { delivery, request, attempts })

@@ -29,7 +29,9 @@ async fn test(
     let tested = tester.test(tenant.id, endpoint, body.event_type, tenant.actor).await?;
     let history =
         History::load(&context.pool, &context.vault, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let rebuild = Rebuild { history: &history, event_id: tested.event_id, event: Some(tested.event) };
+    let formats = context.formats.of(&context.pool, [tested.attempt.format_version]).await?;
+    let rebuild =
+        Rebuild { history: &history, formats, event_id: tested.event_id, event: Some(tested.event) };
     Ok(Json(rebuild.attempt(tested.attempt.into())))
 }
 

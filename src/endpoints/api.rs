@@ -22,7 +22,6 @@ use super::{
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
-    formats::presets,
     locations::{self, LocationRef},
     queue::control,
     signing::MAX_LIVE_SECRETS,
@@ -104,7 +103,8 @@ async fn make(
         locations::queries::lock(&mut transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
     let settings = queries::tenant_settings(&mut transaction, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let pings = body.send_test_ping;
-    let (checked, secret) = body.check(&context.policy, &settings)?;
+    let format = context.formats.named(&mut transaction, tenant.id, body.format(&settings)).await?;
+    let (checked, secret) = body.check(format, &context.policy, &settings)?;
     let now = context.clock.now();
     let id: EndpointId = mint(&context.clock, location.shard());
     let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
@@ -259,7 +259,8 @@ async fn update(
     let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())
         .map_err(ApiError::internal)?;
     let secret = current_secret(&context, change.db(), tenant.id, id).await?;
-    let (checked, fields) = body.check(&stored, custom, &secret, &context.policy, &settings)?;
+    let format = context.formats.named(change.db(), tenant.id, body.format(&stored, &settings)).await?;
+    let (checked, fields) = body.check(format, &stored, custom, &secret, &context.policy, &settings)?;
     let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
     let now = context.clock.now();
     queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
@@ -350,8 +351,8 @@ async fn rotate(
 ) -> Result<(StatusCode, Json<SecretView>), ApiError> {
     let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let format = presets::format_by_name(&stored.format)
-        .ok_or_else(|| ApiError::internal("an endpoint without format"))?;
+    let format = context.formats.one(change.db(), stored.format_version).await?;
+    let format = format.ok_or_else(|| ApiError::internal("an endpoint without format"))?;
     let mut fields = Fields::default();
     let most_s = GRACE_PERIOD_MAX.as_secs();
     let grace_s = body.grace_period_s.unwrap_or(u64::from(format.default_rotation_grace_s()));
@@ -362,7 +363,7 @@ async fn rotate(
         None => Some(SigningSecret::generate()),
         Some(text) => {
             let parsed = SigningSecret::parse(&text).map_err(|error| error.to_string());
-            fields.take("/secret", parsed.and_then(|secret| secret_fits(format, &secret).map(|()| secret)))
+            fields.take("/secret", parsed.and_then(|secret| secret_fits(&format, &secret).map(|()| secret)))
         }
     };
     let secret = fields.done(|| secret)?;

@@ -23,7 +23,7 @@ use crate::{
 /// How an endpoint is sent to in one wire format. Made once for many attempts.
 pub struct Plan {
     pub target: Arc<Target>,
-    pub format: &'static Format,
+    pub format: Arc<Format>,
     signer: Signer,
     timeout: Duration,
     /// A secret ends then: the plan is made anew.
@@ -62,10 +62,10 @@ pub struct Request<'a> {
 
 impl Plan {
     /// `None` where the format can't be signed with the endpoint's secrets.
-    pub fn new(target: Arc<Target>, format: &'static Format, now: Timestamp) -> Option<Self> {
+    pub fn new(target: Arc<Target>, format: Arc<Format>, now: Timestamp) -> Option<Self> {
         Some(Self {
-            signer: target.signer(format, now)?,
-            timeout: target.timeout(format),
+            signer: target.signer(&format, now)?,
+            timeout: target.timeout(&format),
             until: target.next_secret_end(now),
             format,
             target,
@@ -74,7 +74,7 @@ impl Plan {
 
     pub fn request(&self, event: &EventBody, occasion: Occasion) -> Request<'_> {
         let Occasion { event_id, number, at, .. } = occasion;
-        let body = self.target.body(self.format, event_id, event);
+        let body = self.target.body(&self.format, event_id, event);
         let headers = self.target.headers(&self.signer, event_id, number, at, &body);
         Request { plan: self, occasion, headers, body }
     }
@@ -88,7 +88,7 @@ impl Request<'_> {
             None => None,
             Some(url) => Some(sender.post(Outbound { url, headers, body, timeout: plan.timeout }).await),
         };
-        let (observed, error, response) = observe(plan.format, exchange.as_ref(), clock.now());
+        let (observed, error, response) = observe(&plan.format, exchange.as_ref(), clock.now());
         let timings = exchange.as_ref().map(|exchange| exchange.timings).unwrap_or_default();
         let ms = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
         let remote_addr = exchange.as_ref().and_then(|exchange| exchange.remote_addr);

@@ -16,8 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     attempt::{Occasion, Plan},
-    queries,
-    target::{self, format_of},
+    queries, target,
 };
 use crate::{
     audit,
@@ -166,11 +165,13 @@ impl Tester {
         let format_version =
             queries::format_version(&mut *connection, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         let mut event = sample(&mut connection, context, tenant, endpoint, event_type).await?;
-        let loaded = target::load(&mut *connection, &context.vault, &context.policy, &[endpoint]).await?;
+        let loaded =
+            target::load(&mut connection, &context.formats, &context.vault, &context.policy, &[endpoint])
+                .await?;
+        let format = context.formats.one(&mut *connection, format_version).await?;
         drop(connection);
         let target = loaded.into_values().next().ok_or(ApiError::NotFound)?;
-        let format =
-            format_of(format_version).ok_or_else(|| ApiError::internal("an endpoint without format"))?;
+        let format = format.ok_or_else(|| ApiError::internal("an endpoint without format"))?;
         if format.requires_data_object() && !event.data.starts_with(b"{") {
             return Err(ApiError::invalid(
                 "/event_type",

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::routing::Routing;
+use super::routing::{Routed, Routing};
 use crate::{
     locations::{Channel, LocationRef},
     types::{EndpointId, EventId, LocationId, Timestamp, ecma_json::normalise_within, event_type::EventType},
@@ -201,7 +201,7 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
         return Err(Refusal::ChannelDisconnected(fixed));
     }
     let is_object = draft.data.starts_with('{');
-    if !is_object && routing.matching(&draft.event_type).any(|endpoint| endpoint.requires_object) {
+    if !is_object && routing.matching(&draft.event_type).any(Routed::requires_object) {
         return Err(Refusal::Field(
             "/data",
             "must be an object, for the wire format of an endpoint that gets it".into(),

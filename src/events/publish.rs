@@ -160,6 +160,7 @@ fn ready(
             .map(|endpoint| NewDelivery {
                 endpoint_id: endpoint.endpoint_id,
                 format_version: endpoint.format_version,
+                format: endpoint.format.clone(),
             })
             .collect(),
         claim,

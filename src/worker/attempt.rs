@@ -28,9 +28,9 @@ pub struct Plan {
 
 impl Plan {
     /// `None` where the format can't be signed with the endpoint's secrets.
-    pub fn new(target: Arc<Target>, format: &'static Format, now: Timestamp) -> Option<Self> {
+    pub fn new(target: Arc<Target>, format: Arc<Format>, now: Timestamp) -> Option<Self> {
         let policy = RetryPolicy {
-            schedule: target.retry_schedule(format),
+            schedule: target.retry_schedule(&format),
             success: format.success.clone(),
             honor_retry_after: format.honor_retry_after,
             disable_on_410: format.disable_on_410,

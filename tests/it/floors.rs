@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Module and floor, as `src/lib.rs` and ARCHITECTURE.md say.
-const FLOORS: [(&str, u8); 24] = [
+const FLOORS: [(&str, u8); 25] = [
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 24] = [
     ("egress", 1),
     ("seal", 1),
     ("auth", 2),
+    ("format_book", 2),
     ("queue", 2),
     ("tenants", 3),
     ("locations", 3),
