@@ -18,7 +18,9 @@ use crate::{
         embedded::{DATABASE, Download, EmbeddedPostgres, Kind, Options, Search, Step},
     },
     egress::{Policy, PolicySettings, Sender, SenderOptions},
+    endpoints::Tester,
     events::{EventsState, Ingest},
+    format_book::FormatBook,
     maintenance::{self, partitions},
     queue::{bell, handoff},
     seal::Vault,
@@ -157,16 +159,19 @@ impl App {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (batcher, workers) = (TaskTracker::new(), TaskTracker::new());
         let (handoff, handed) = handoff::channel();
+        let formats = FormatBook::default();
         let ingest = Ingest::start(pools.ingest.clone(), handoff, &batcher, stop_ingest.clone());
         if roles.worker {
             let parts = WorkerParts {
                 pools: pools.clone(),
                 vault: Arc::clone(&vault),
                 policy: Arc::clone(&policy),
-                sender,
+                formats: formats.clone(),
+                sender: sender.clone(),
                 handed,
             };
             workers.spawn(worker::run(parts, stop_work.clone()));
+            workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
             workers.spawn(maintenance::run(
                 pools.api.clone(),
@@ -183,15 +188,17 @@ impl App {
                 clock: pools.clock.clone(),
                 vault,
                 policy,
+                formats,
                 operator: operator.key.hash(),
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
             });
             let events = EventsState::new(context.clone(), ingest, pools.api.clone());
+            let tester = Tester::new(context.clone(), sender, workers.clone(), stop_api.clone());
             let manners = Manners {
                 cors_origins: settings.cors_origins.clone(),
                 rate_limit_per_s: settings.rate_limit_per_s,
             };
-            let router = api::router(&context, events, &manners);
+            let router = api::router(&context, events, &tester, &manners);
             let listener = listener.tap_io(|stream| {
                 // Small answers should not wait for more to come. A stream that can't is served all the same.
                 let _ = stream.set_nodelay(true);

@@ -6,7 +6,7 @@ use moka::future::Cache;
 use sqlx::PgPool;
 
 use super::{keys::KeyHash, queries::StoredKey};
-use crate::{egress::Policy, seal::Vault, types::Clock};
+use crate::{egress::Policy, format_book::FormatBook, seal::Vault, types::Clock};
 
 /// Keys remembered for publishing; a remembered one is checked again in the statement that publishes.
 const KEY_CACHE_ENTRIES: u64 = 10_000;
@@ -21,6 +21,7 @@ pub struct Parts {
     pub clock: Clock,
     pub vault: Arc<Vault>,
     pub policy: Arc<Policy>,
+    pub formats: FormatBook,
     pub operator: KeyHash,
     /// Addresses that deliveries come from, for information.
     pub egress_ips: Vec<String>,
@@ -33,15 +34,16 @@ pub struct ContextParts {
     pub clock: Clock,
     pub vault: Arc<Vault>,
     pub policy: Arc<Policy>,
+    pub formats: FormatBook,
     pub operator: KeyHash,
     pub egress_ips: Vec<String>,
 }
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { pool, clock, vault, policy, operator, egress_ips } = parts;
+        let ContextParts { pool, clock, vault, policy, formats, operator, egress_ips } = parts;
         let keys = Cache::builder().max_capacity(KEY_CACHE_ENTRIES).time_to_live(KEY_CACHE_TTL).build();
-        Self(Arc::new(Parts { pool, clock, vault, policy, operator, egress_ips, keys }))
+        Self(Arc::new(Parts { pool, clock, vault, policy, formats, operator, egress_ips, keys }))
     }
 }
 

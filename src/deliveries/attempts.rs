@@ -1,19 +1,23 @@
 //! Attempts as they were sent: rebuilt from what they were sent with, since an attempt stores only version numbers.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use sqlx::PgExecutor;
 
 use super::{
     model::{AttemptRequest, AttemptView, Request, ResponseView, TimingsView},
     queries::AttemptRow,
 };
 use crate::{
-    auth::Context,
     egress::USER_AGENT,
-    endpoints::target::{History, format_of},
+    endpoints::target::History,
+    formats::Format,
     queue::refill::{self, EventBody},
     types::{EventId, Timestamp},
     web::ApiError,
@@ -22,13 +26,15 @@ use crate::{
 /// Where the requests of a delivery are rebuilt from; empty where the event's data are gone.
 pub struct Rebuild<'a> {
     pub history: &'a History,
+    /// By number.
+    pub formats: HashMap<i32, Arc<Format>>,
     pub event_id: EventId,
     pub event: Option<EventBody>,
 }
 
 impl Rebuild<'_> {
-    pub async fn event(context: &Context, event: EventId) -> Result<Option<EventBody>, ApiError> {
-        let mut bodies = refill::bodies(&context.pool, &[(event.shard(), event)]).await?;
+    pub async fn event(db: impl PgExecutor<'_>, event: EventId) -> Result<Option<EventBody>, ApiError> {
+        let mut bodies = refill::bodies(db, &[(event.shard(), event)]).await?;
         Ok(bodies.pop().map(|(_, body)| body))
     }
 
@@ -39,7 +45,7 @@ impl Rebuild<'_> {
         number: i32,
         at: Timestamp,
     ) -> Option<(String, HeaderMap, Bytes)> {
-        let format = format_of(format_version)?;
+        let format = self.formats.get(&format_version)?;
         let body = self.history.body(format, self.event_id, self.event.as_ref()?);
         let (url, mut headers) =
             self.history.as_sent(endpoint_version, format, self.event_id, number, at, &body)?;

@@ -7,7 +7,9 @@ mod api;
 mod attempts;
 mod model;
 mod queries;
+mod test_event;
 
 pub use api::router;
 pub use model::Delivery;
 pub use queries::describe;
+pub use test_event::router as test_router;

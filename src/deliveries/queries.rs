@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::model::Delivery;
 use crate::{
-    queue::Cause,
+    queue::{Cause, finish::Attempt},
     types::{AttemptId, EndpointId, EventId, LocationId, TenantId, Timestamp},
     web::page::Keyset,
 };
@@ -144,6 +144,35 @@ pub struct AttemptRow {
     pub response_headers: Option<Vec<u8>>,
     pub response_body: Option<Vec<u8>>,
     pub truncated: bool,
+}
+
+impl From<Attempt> for AttemptRow {
+    /// As it is stored, without reading it again.
+    fn from(attempt: Attempt) -> Self {
+        let (error, error_detail) = attempt.error.map(|(class, detail)| (class.to_owned(), detail)).unzip();
+        let response = attempt.response;
+        Self {
+            id: attempt.id,
+            at: attempt.at,
+            number: attempt.number,
+            endpoint_version: attempt.endpoint_version,
+            format_version: attempt.format_version,
+            cause: attempt.cause,
+            succeeded: error.is_none(),
+            error,
+            error_detail,
+            duration_ms: attempt.duration_ms,
+            dns_ms: attempt.dns_ms,
+            connect_ms: attempt.connect_ms,
+            tls_ms: attempt.tls_ms,
+            first_byte_ms: attempt.first_byte_ms,
+            remote_addr: attempt.remote_addr,
+            response_status: response.as_ref().map(|response| response.status),
+            truncated: response.as_ref().is_some_and(|response| response.truncated),
+            response_headers: response.as_ref().map(|response| response.headers.to_vec()),
+            response_body: response.map(|response| response.body.to_vec()),
+        }
+    }
 }
 
 /// All attempts of a delivery, oldest first.

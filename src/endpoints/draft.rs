@@ -1,6 +1,6 @@
 //! From what a caller says about an endpoint to what may be stored: create and update go through the same check.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,9 +12,7 @@ use utoipa::{
 use super::queries::{Stored, TenantSettings};
 use crate::{
     egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule, headers_schema},
-    formats::{
-        Format, MAX_RETRY_STEPS, MAX_RETRY_TOTAL_S, check_retry_schedule_s, check_timeout_ms, presets,
-    },
+    formats::{Format, MAX_RETRY_STEPS, MAX_RETRY_TOTAL_S, check_retry_schedule_s, check_timeout_ms},
     locations::LocationRef,
     types::{ecma_json::pointer_token, event_type::Pattern, secret::SigningSecret, text::Name},
     web::{
@@ -65,6 +63,10 @@ pub struct CreateBody {
     /// A signing secret that it brings along. Without it: one is made.
     #[schema(value_type = Option<SigningSecret>)]
     secret: Option<String>,
+    /// Whether to send one test event once the endpoint is there; the answer doesn't wait for it.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub send_test_ping: bool,
 }
 
 fn retry_schedule_schema() -> Array {
@@ -139,7 +141,7 @@ pub struct Draft {
     event_types: Vec<String>,
     rate_limit_per_s: Option<u32>,
     max_in_flight: u32,
-    format: String,
+    format: Option<Arc<Format>>,
     headers: BTreeMap<String, String>,
     timeout_ms: Option<u32>,
     retry_schedule_s: Option<Vec<u32>>,
@@ -153,7 +155,7 @@ pub struct Checked {
     pub patterns: Vec<Pattern>,
     pub rate_limit_per_s: Option<u32>,
     pub max_in_flight: u32,
-    pub format: &'static Format,
+    pub format: Arc<Format>,
     pub headers: BTreeMap<String, String>,
     pub timeout_ms: Option<u32>,
     pub retry_schedule_s: Option<Vec<u32>>,
@@ -161,9 +163,16 @@ pub struct Checked {
 }
 
 impl CreateBody {
-    /// The checked endpoint, and its secret: the one brought along, or a new one.
+    /// The name of the wanted format, for [`CreateBody::check`].
+    pub fn format<'a>(&'a self, tenant: &'a TenantSettings) -> &'a str {
+        self.format.as_deref().unwrap_or_else(|| tenant.default_format())
+    }
+
+    /// The checked endpoint, and its secret: the one brought along, or a new one. `format`: the one of this name, if there
+    /// is one.
     pub fn check(
         self,
+        format: Option<Arc<Format>>,
         policy: &Policy,
         tenant: &TenantSettings,
     ) -> Result<(Checked, SigningSecret), ApiError> {
@@ -181,7 +190,7 @@ impl CreateBody {
             event_types: self.event_types,
             rate_limit_per_s: self.rate_limit_per_s,
             max_in_flight: self.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
-            format: self.format.unwrap_or_else(|| tenant.catalogue.preset.format.name.clone()),
+            format,
             headers: self.headers.unwrap_or_default(),
             timeout_ms: self.timeout_ms,
             retry_schedule_s: self.retry_schedule_s,
@@ -189,7 +198,7 @@ impl CreateBody {
         };
         let checked = draft.check(&mut fields, &[], policy, tenant);
         if let (Some(checked), Some(secret)) = (&checked, &secret) {
-            fits(&mut fields, "/secret", checked.format, secret);
+            fits(&mut fields, "/secret", &checked.format, secret);
         }
         fields.done(|| Some((checked?, secret?)))
     }
@@ -214,9 +223,20 @@ pub fn secret_fits(format: &Format, secret: &SigningSecret) -> Result<(), String
 }
 
 impl UpdateBody {
-    /// The checked endpoint after the patch, and the names of the fields that it sets.
+    /// The name of the format after the patch, for [`UpdateBody::check`].
+    pub fn format<'a>(&'a self, stored: &'a Stored, tenant: &'a TenantSettings) -> &'a str {
+        match &self.format {
+            Patch::Absent => &stored.format,
+            Patch::Null => tenant.default_format(),
+            Patch::Value(name) => name,
+        }
+    }
+
+    /// The checked endpoint after the patch, and the names of the fields that it sets. `format`: the one of this name, if
+    /// there is one.
     pub fn check(
         self,
+        format: Option<Arc<Format>>,
         stored: &Stored,
         headers: BTreeMap<String, String>,
         secret: &SigningSecret,
@@ -230,7 +250,7 @@ impl UpdateBody {
             event_types: stored.event_types.clone(),
             rate_limit_per_s: unsigned(stored.rate_limit_per_s),
             max_in_flight: unsigned(Some(stored.max_in_flight)).unwrap_or(MAX_IN_FLIGHT_DEFAULT),
-            format: stored.format.clone(),
+            format,
             headers,
             timeout_ms: unsigned(stored.timeout_ms),
             retry_schedule_s: stored
@@ -254,9 +274,7 @@ impl UpdateBody {
         if let Some(most) = fields.optional("max_in_flight", self.max_in_flight, Ok) {
             draft.max_in_flight = most.unwrap_or(MAX_IN_FLIGHT_DEFAULT);
         }
-        if let Some(format) = fields.optional("format", self.format, Ok) {
-            draft.format = format.unwrap_or_else(|| tenant.catalogue.preset.format.name.clone());
-        }
+        let _ = fields.optional("format", self.format, Ok);
         match fields.optional("headers", self.headers, Ok) {
             None => {}
             Some(None) => draft.headers.clear(),
@@ -271,7 +289,7 @@ impl UpdateBody {
         fields.patch_metadata(self.metadata, &mut draft.metadata);
         let checked = draft.check(&mut fields, &stored.event_types, policy, tenant);
         if let Some(checked) = &checked {
-            fits(&mut fields, "/format", checked.format, secret);
+            fits(&mut fields, "/format", &checked.format, secret);
         }
         let set = fields.finish()?;
         checked
@@ -303,11 +321,9 @@ impl Draft {
         tenant: &TenantSettings,
     ) -> Option<Checked> {
         let name = fields.take("/name", Name::parse(self.name));
-        let format = fields.take(
-            "/format",
-            presets::format_by_name(&self.format).ok_or_else(|| "is not a wire format".to_owned()),
-        );
-        let rule = SchemeRule { format_allows_http: format.is_some_and(|format| format.allow_http) };
+        let format = fields.take("/format", self.format.ok_or_else(|| "is not a wire format".to_owned()));
+        let allows_http = format.as_ref().is_some_and(|format| format.allow_http);
+        let rule = SchemeRule { format_allows_http: allows_http };
         let url =
             fields.take("/url", policy.parse_url(&self.url, rule).map_err(|refusal| refusal.to_string()));
         let patterns = check_patterns(fields, ("/event_types", ""), &self.event_types, already, tenant);
@@ -382,7 +398,9 @@ pub fn check_patterns(
                 Ok(pattern)
             } else if tenant.catalogue.is_archived(text) {
                 Err("is archived, and takes no new subscriptions".to_owned())
-            } else if !tenant.allow_unknown_event_types && !tenant.catalogue.offers(&pattern) {
+            } else if (!tenant.allow_unknown_event_types || pattern.is_operational())
+                && !tenant.catalogue.offers(&pattern)
+            {
                 Err("is not an event type of this tenant".to_owned())
             } else {
                 Ok(pattern)

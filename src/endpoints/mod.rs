@@ -4,6 +4,7 @@
 //! its shard before the API answers (202 where that takes too long).
 
 mod api;
+pub mod attempt;
 mod change;
 mod draft;
 mod model;
@@ -11,7 +12,9 @@ pub mod queries;
 mod secrets;
 mod subscriptions;
 pub mod target;
+mod tester;
 
 pub use api::router;
 pub use model::Endpoint;
 pub use target::Target;
+pub use tester::Tester;

@@ -25,6 +25,13 @@ pub struct TenantSettings {
     pub allow_unknown_event_types: bool,
 }
 
+impl TenantSettings {
+    /// The wire format of an endpoint that names none.
+    pub fn default_format(&self) -> &str {
+        &self.catalogue.preset.format.name
+    }
+}
+
 pub async fn tenant_settings(
     db: &mut PgConnection,
     tenant: TenantId,
@@ -48,6 +55,7 @@ pub struct Stored {
     pub rate_limit_per_s: Option<i32>,
     pub max_in_flight: i32,
     pub format: String,
+    pub format_version: i32,
     pub headers_sealed: Option<Vec<u8>>,
     pub timeout_ms: Option<i32>,
     pub retry_schedule_s: Option<Vec<i32>>,
@@ -112,7 +120,7 @@ async fn select(
         )
         SELECT p.id AS "id!: EndpointId", p.location_id AS "location_id!: LocationId", p.name AS "name!", p.url AS "url!",
             coalesce(p.event_types, '{}') AS "event_types!", p.rate_limit_per_s, p.max_in_flight AS "max_in_flight!",
-            p.format AS "format!", p.headers_sealed, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
+            p.format AS "format!", p.format_version AS "format_version!", p.headers_sealed, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
             p.version AS "version!", p.paused_at AS "paused_at: Timestamp", p.created_at AS "created_at!: Timestamp",
             p.updated_at AS "updated_at!: Timestamp", p.failing_since AS "failing_since: Timestamp",
             p.disabled_at AS "disabled_at: Timestamp", p.disabled_reason, p.last_success_at AS "last_success_at: Timestamp",
@@ -201,6 +209,21 @@ pub async fn counts(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<(
     .fetch_one(db)
     .await?;
     Ok((row.active, row.total))
+}
+
+/// The wire format that new deliveries to the endpoint get.
+pub async fn format_version(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!(
+        "SELECT format_version FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(db)
+    .await
 }
 
 fn columns(values: Option<&Vec<u32>>) -> Option<Vec<i32>> {

@@ -8,13 +8,14 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::secrets;
 use crate::{
     egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
-    formats::{EventView, Format, FormatVersion, presets},
+    format_book::FormatBook,
+    formats::{EventView, Format},
     queue::refill::EventBody,
     seal::Vault,
     signing::{POSTHASTE_ATTEMPT, Signer, WEBHOOK_ID},
@@ -158,7 +159,7 @@ struct Version {
 
 impl History {
     pub async fn load(
-        db: &PgPool,
+        db: &mut PgConnection,
         vault: &Vault,
         tenant: TenantId,
         endpoint: EndpointId,
@@ -171,7 +172,7 @@ impl History {
             tenant.uuid(),
             endpoint.uuid()
         )
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await?;
         let Some(location) = rows.first().map(|row| row.location_id) else { return Ok(None) };
         let mut versions = Vec::with_capacity(rows.len());
@@ -182,7 +183,7 @@ impl History {
             versions.push(Version { number: row.version, url: row.url, headers, made_at: row.made_at });
         }
         let mut live = Vec::new();
-        for one in secrets::all(db, tenant, endpoint).await? {
+        for one in secrets::all(&mut *db, tenant, endpoint).await? {
             let secret =
                 secrets::open(vault, tenant, endpoint, one.id, &one.sealed).map_err(ApiError::internal)?;
             live.push((secret, one.created_at, one.expires_at));
@@ -222,14 +223,10 @@ impl History {
     }
 }
 
-/// The format that a delivery was created with.
-pub fn format_of(version: i32) -> Option<&'static Format> {
-    presets::format_by_version(FormatVersion(version))
-}
-
 /// The targets of these endpoints. One that can't be opened or no longer exists is missing.
 pub async fn load(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
+    formats: &FormatBook,
     vault: &Vault,
     policy: &Policy,
     endpoints: &[EndpointId],
@@ -239,7 +236,7 @@ pub async fn load(
     let rows = sqlx::query!(
         r#"
         SELECT e.tenant_id AS "tenant_id: TenantId", e.id AS "id: EndpointId", e.location_id AS "location_id: LocationId",
-            e.version, e.url, e.format, e.rate_limit_per_s, e.max_in_flight, e.timeout_ms, e.retry_schedule_s, e.headers_sealed,
+            e.version, e.url, e.format_version, e.rate_limit_per_s, e.max_in_flight, e.timeout_ms, e.retry_schedule_s, e.headers_sealed,
             (e.paused_at IS NOT NULL OR e.deleted_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
             (h.failing_since IS NOT NULL) AS "failing!",
             s.ids AS "secret_ids!", s.sealed AS "secrets_sealed!", s.ends AS "secret_ends!: Vec<Option<Timestamp>>"
@@ -256,8 +253,9 @@ pub async fn load(
         &shards,
         &ids
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let formats = formats.of(db, rows.iter().map(|row| row.format_version)).await?;
     let mut targets = HashMap::with_capacity(rows.len());
     for row in rows {
         let positive = |column: Option<i32>| column.and_then(|value| u32::try_from(value).ok());
@@ -278,7 +276,7 @@ pub async fn load(
                 continue;
             }
         };
-        let allows_http = presets::format_by_name(&row.format).is_some_and(|format| format.allow_http);
+        let allows_http = formats.get(&row.format_version).is_some_and(|format| format.allow_http);
         let target = Target {
             endpoint_id: row.id,
             tenant_id: row.tenant_id,

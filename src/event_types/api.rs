@@ -8,14 +8,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     catalogue::load,
     model::{CreateBody, EventTypeView, UpdateBody},
-    queries,
+    operational, queries,
 };
 use crate::{
     audit,
     auth::{Caller, Context, Tenant, scope},
     formats::presets::{self, Preset},
+    idempotency::{Done, Once},
     types::event_type::EventType,
-    web::{ApiError, Json, Path},
+    web::{Answer, ApiError, Json, Path},
 };
 
 /// All there are.
@@ -27,7 +28,7 @@ struct List<T> {
 
 /// List event types
 ///
-/// Those of the tenant's preset and its own ones, by name.
+/// The tenant's own, those of its preset and Posthaste's own, by name.
 #[utoipa::path(get, path = "/v1/event-types", operation_id = "list_event_types", tag = "Event types",
     security(("key" = ["read"])), responses(
         (status = 200, description = "All of them.", body = List<EventTypeView>)))]
@@ -41,6 +42,7 @@ async fn list(
     let mut data: Vec<_> =
         preset.map(|known| EventTypeView::of_preset(&catalogue.preset.name, known)).collect();
     data.extend(catalogue.custom.iter().cloned().map(EventTypeView::from));
+    data.extend(operational::all().iter().map(|known| EventTypeView::of_preset(operational::SOURCE, known)));
     data.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(List { data }))
 }
@@ -58,8 +60,10 @@ async fn read(
     if let Some(custom) = catalogue.custom.iter().find(|custom| custom.name == name) {
         return Ok(Json(custom.clone().into()));
     }
-    let known = catalogue.preset.event_type(&name).ok_or(ApiError::NotFound)?;
-    Ok(Json(EventTypeView::of_preset(&catalogue.preset.name, known)))
+    let of_preset = catalogue.preset.event_type(&name).map(|known| (catalogue.preset.name.as_str(), known));
+    let of_posthaste = || operational::find(&name).map(|known| (operational::SOURCE, known));
+    let (source, known) = of_preset.or_else(of_posthaste).ok_or(ApiError::NotFound)?;
+    Ok(Json(EventTypeView::of_preset(source, known)))
 }
 
 /// Make an event type
@@ -71,31 +75,33 @@ async fn read(
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<EventTypeView>), ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let custom = body.parse()?;
-    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let catalogue = load(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let taken = || ApiError::invalid("/name", "is an event type already");
     if catalogue.preset.event_type(&custom.name).is_some() {
         return Err(taken());
     }
-    let mut transaction = context.pool.begin().await?;
-    if !queries::insert(&mut transaction, tenant.id, &custom, context.clock.now()).await? {
+    if !queries::insert(&mut work, tenant.id, &custom, context.clock.now()).await? {
         return Err(taken());
     }
     let act = audit::Act { action: "event_type.create", resource: &custom.name, fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
-    Ok((StatusCode::CREATED, Json(custom.into())))
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    let view = EventTypeView::from(custom);
+    work.commit(&context, Answer::json(StatusCode::CREATED, &view)?).await
 }
 
-async fn refuse_preset(context: &Context, tenant: &Tenant<scope::Write>, name: &str) -> Result<(), ApiError> {
+async fn refuse_built_in(
+    context: &Context,
+    tenant: &Tenant<scope::Write>,
+    name: &str,
+) -> Result<(), ApiError> {
     EventType::parse(name).map_err(|_| ApiError::NotFound)?;
     let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
-    match catalogue.preset.event_type(name) {
-        Some(_) => {
-            Err(ApiError::Conflict("The event type is part of the preset, and can't be changed.".into()))
-        }
+    match catalogue.preset.event_type(name).or_else(|| operational::find(name)) {
+        Some(_) => Err(ApiError::Conflict("The event type is built in, and can't be changed.".into())),
         None => Ok(()),
     }
 }
@@ -113,7 +119,7 @@ async fn update(
     Path(name): Path<String>,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<EventTypeView>, ApiError> {
-    refuse_preset(&context, &tenant, &name).await?;
+    refuse_built_in(&context, &tenant, &name).await?;
     let mut transaction = context.pool.begin().await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut custom)?;
@@ -136,7 +142,7 @@ async fn archive(
     tenant: Tenant<scope::Write>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    refuse_preset(&context, &tenant, &name).await?;
+    refuse_built_in(&context, &tenant, &name).await?;
     let now = context.clock.now();
     let mut transaction = context.pool.begin().await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;

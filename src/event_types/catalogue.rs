@@ -3,9 +3,9 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::queries;
+use super::{operational, queries};
 use crate::{
-    formats::presets::{self, Preset},
+    formats::presets::{self, Preset, PresetEventType},
     types::{TenantId, event_type::Pattern},
 };
 
@@ -21,7 +21,28 @@ pub struct Known<'a> {
     pub schema: Option<&'a Value>,
 }
 
+/// A type with an example that can be sent.
+pub struct Sample<'a> {
+    pub name: &'a str,
+    pub channel: Option<&'a str>,
+    pub example: &'a Value,
+}
+
 impl Catalogue {
+    /// The preset's samples, the tenant's own (archived ones too), and Posthaste's.
+    pub fn samples(&self) -> impl Iterator<Item = Sample<'_>> {
+        let is_hidden = |name: &str| self.custom.iter().any(|custom| custom.name == name);
+        let preset = self.preset.event_types.iter().filter(move |known| !is_hidden(known.name.as_str()));
+        fn built_in(known: &PresetEventType) -> Sample<'_> {
+            Sample { name: known.name.as_str(), channel: known.channel.as_deref(), example: &known.example }
+        }
+        let own = self.custom.iter().filter_map(|custom| {
+            let (name, channel) = (custom.name.as_str(), custom.channel.as_deref());
+            Some(Sample { name, channel, example: custom.example.as_ref()? })
+        });
+        preset.map(built_in).chain(own).chain(operational::all().iter().map(built_in))
+    }
+
     /// A tenant's own type goes before a preset's of the same name.
     pub fn find(&self, name: &str) -> Option<Known<'_>> {
         let custom = self.custom.iter().find(|custom| custom.name == name);
@@ -37,12 +58,18 @@ impl Catalogue {
         self.custom.iter().any(|custom| custom.name == name && custom.archived_at.is_some())
     }
 
-    /// Whether a new subscription to this pattern could ever get anything.
+    /// Whether a new subscription to this pattern could ever get anything: of the preset's types, the tenant's own or
+    /// Posthaste's.
     pub fn offers(&self, pattern: &Pattern) -> bool {
         let own =
             |custom: &queries::Custom| custom.archived_at.is_none() && pattern.matches_name(&custom.name);
         self.custom.iter().any(own)
-            || self.preset.event_types.iter().any(|known| pattern.matches(&known.name))
+            || self
+                .preset
+                .event_types
+                .iter()
+                .chain(operational::all())
+                .any(|known| pattern.matches(&known.name))
     }
 
     /// Names of the types that have a schema, with it.

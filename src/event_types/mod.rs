@@ -2,13 +2,14 @@
 //!
 //! A preset's types are part of the program and can't be changed. A tenant's own ones may have a JSON Schema; publishing is
 //! checked against it where the tenant asks for that. Deleting a type archives it: it takes no new subscriptions, and
-//! those that it has go on.
+//! those that it has go on. Posthaste's own types ([`operational`]) are in every catalogue.
 
 mod api;
 mod catalogue;
 mod model;
+pub mod operational;
 mod queries;
 
 pub use api::router;
-pub use catalogue::{Catalogue, load};
+pub use catalogue::{Catalogue, Sample, load};
 pub use model::compile_schema;

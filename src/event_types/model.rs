@@ -42,7 +42,7 @@ pub struct EventTypeView {
     /// Sample data; `null`: none.
     #[schema(value_type = Option<Value>, examples(json!({"text": "hello"})))]
     pub example: Option<Value>,
-    /// The preset that it is part of; `null`: the tenant's own.
+    /// The preset that it is part of; `null`: the tenant's own; `posthaste`: of no preset, but about Posthaste itself.
     #[schema(examples("standard"))]
     pub preset: Option<String>,
     /// Since when it takes no new subscriptions.

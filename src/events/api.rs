@@ -38,7 +38,8 @@ pub struct EventsState {
 
 impl EventsState {
     pub fn new(context: Context, ingest: Ingest, pool: PgPool) -> Self {
-        Self { context, ingest, routing: RoutingTable::new(pool) }
+        let routing = RoutingTable::new(pool, context.formats.clone());
+        Self { context, ingest, routing }
     }
 }
 

@@ -232,6 +232,7 @@ fn parcels(events: &[NewEvent]) -> Vec<Parcel> {
                 cause: Cause::Scheduled,
             },
             body: Arc::clone(&body),
+            format: delivery.format,
         })
     };
     events.iter().flat_map(parcel).collect()

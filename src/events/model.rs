@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::routing::Routing;
+use super::routing::{Routed, Routing};
 use crate::{
     locations::{Channel, LocationRef},
     types::{
@@ -31,8 +31,6 @@ const TAGS_MAX: usize = 16;
 const TAG_KEY_MAX_BYTES: usize = 64;
 const TAG_VALUE_MAX_BYTES: usize = 256;
 const API_VERSION_MAX_BYTES: usize = 64;
-/// Longest idempotency key.
-pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 
 fn tags_schema() -> Object {
     let text = |least, most| {
@@ -223,17 +221,6 @@ fn parse_api_version(text: String) -> Result<String, String> {
     }
 }
 
-/// A key of a caller's own, that makes a repeat safe.
-pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
-    let good = (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("must be 1 to {IDEMPOTENCY_KEY_MAX_BYTES} visible ASCII characters"))
-    }
-}
-
 /// What may be published to this location.
 pub enum Refusal {
     Field(&'static str, String),
@@ -264,7 +251,7 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
         return Err(Refusal::ChannelDisconnected(fixed));
     }
     let is_object = draft.data.starts_with('{');
-    if !is_object && routing.matching(&draft.event_type).any(|endpoint| endpoint.requires_object) {
+    if !is_object && routing.matching(&draft.event_type).any(Routed::requires_object) {
         return Err(Refusal::Field(
             "/data",
             "must be an object, for the wire format of an endpoint that gets it".into(),

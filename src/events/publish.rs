@@ -4,27 +4,25 @@ use std::sync::Arc;
 
 use super::{
     api::EventsState,
-    model::{
-        BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, parse_idempotency_key,
-    },
+    model::{BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow},
     queries,
     routing::Routing,
 };
 use crate::{
     auth::{Publisher, extract::UNKNOWN_KEY},
+    idempotency,
     locations::LocationRef,
     queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
     types::{EventId, LocationId, Shard, Timestamp},
     web::{
         ApiError, FieldError, Path,
         fields::Fields,
-        headers::IdempotencyKey,
         json::{BATCH_BODY_MAX_BYTES, Body, Object, from_bytes},
     },
 };
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -32,8 +30,6 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Events of one batch.
 const BATCH_EVENTS_MAX: usize = 1_000;
 /// What the key of a batch is scoped to.
@@ -45,7 +41,7 @@ const ROUTINGS_MAX: usize = 8;
 ///
 /// `202` means that it is on disk, with a delivery for every endpoint of the location that subscribes to it.
 #[utoipa::path(post, path = "/v1/locations/{location_id}/events", operation_id = "publish_event", tag = "Events",
-    security(("key" = ["publish"])), params(IdempotencyKey), request_body = PublishBody, responses(
+    security(("key" = ["publish"])), request_body = PublishBody, responses(
         (status = 202, description = "The event is on disk.", body = Published),
         (status = 409, description = "The event's channel is not connected at this location.")))]
 pub async fn publish(
@@ -98,18 +94,10 @@ fn one_key(
     headers: &HeaderMap,
     in_body: Option<String>,
 ) -> Result<Option<String>, ApiError> {
-    let in_header = match headers.get(IDEMPOTENCY_KEY) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            let key = parse_idempotency_key(text)
-                .map_err(|detail| ApiError::Malformed(format!("Idempotency-Key {detail}.").into()))?;
-            Some(key)
-        }
-    };
+    let in_header = idempotency::key_of(headers)?;
     let in_body = match in_body {
         None => None,
-        Some(text) => fields.take("/idempotency_key", parse_idempotency_key(&text)),
+        Some(text) => fields.take("/idempotency_key", idempotency::parse_key(&text)),
     };
     if let (Some(header), Some(body)) = (&in_header, &in_body)
         && header != body
@@ -168,6 +156,7 @@ fn ready(
             .map(|endpoint| NewDelivery {
                 endpoint_id: endpoint.endpoint_id,
                 format_version: endpoint.format_version,
+                format: endpoint.format.clone(),
             })
             .collect(),
         claim,
@@ -235,7 +224,7 @@ fn accepted(answer: Bytes, replayed: bool) -> Response {
     let json = HeaderValue::from_static("application/json");
     let mut response = (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, json)], answer).into_response();
     if replayed {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(idempotency::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }
@@ -257,7 +246,7 @@ struct BatchAnswer {
 ///
 /// All of them or none, each to a location of its own. Errors point at the event: `/events/3/type`. The body may have 8 MiB.
 #[utoipa::path(post, path = "/v1/events/batch", operation_id = "publish_batch", tag = "Events",
-    security(("key" = ["publish"])), params(IdempotencyKey), request_body = BatchBody, responses(
+    security(("key" = ["publish"])), request_body = BatchBody, responses(
         (status = 202, description = "The events are on disk.", body = BatchAnswer),
         (status = 409, description = "An event's channel is not connected at its location.")))]
 pub async fn publish_batch(

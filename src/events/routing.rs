@@ -8,8 +8,9 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
-    endpoints::target::format_of,
     event_types::{self, Catalogue, compile_schema},
+    format_book::FormatBook,
+    formats::Format,
     locations::{Channel, LocationRef},
     types::{
         EndpointId, LocationId, TenantId,
@@ -38,9 +39,17 @@ pub struct Routing {
 pub struct Routed {
     pub endpoint_id: EndpointId,
     pub format_version: i32,
+    /// `None`: a number that this program doesn't know.
+    pub format: Option<Arc<Format>>,
     pub held: bool,
-    pub requires_object: bool,
     patterns: Vec<Pattern>,
+}
+
+impl Routed {
+    /// Publishing data that is no object would break its receiver.
+    pub fn requires_object(&self) -> bool {
+        self.format.as_ref().is_some_and(|format| format.requires_data_object())
+    }
 }
 
 impl Routing {
@@ -73,6 +82,7 @@ impl Routing {
 #[derive(Clone)]
 pub struct RoutingTable {
     pool: PgPool,
+    formats: FormatBook,
     by_location: Cache<(TenantId, Key), Arc<Routing>>,
 }
 
@@ -92,8 +102,8 @@ impl Key {
 }
 
 impl RoutingTable {
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool, by_location: Cache::new(CACHE_ENTRIES) }
+    pub fn new(pool: PgPool, formats: FormatBook) -> Self {
+        Self { pool, formats, by_location: Cache::new(CACHE_ENTRIES) }
     }
 
     /// The table of a tenant's location, or `None` where it has no such location.
@@ -102,7 +112,7 @@ impl RoutingTable {
         if let Some(known) = self.by_location.get(&key).await {
             return Ok(Some(known));
         }
-        let loaded = load(&self.pool, tenant, location).await?.map(Arc::new);
+        let loaded = load(&self.pool, &self.formats, tenant, location).await?.map(Arc::new);
         if let Some(routing) = &loaded {
             self.by_location.insert(key, Arc::clone(routing)).await;
         }
@@ -115,7 +125,12 @@ impl RoutingTable {
     }
 }
 
-async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::Result<Option<Routing>> {
+async fn load(
+    pool: &PgPool,
+    formats: &FormatBook,
+    tenant: TenantId,
+    location: &LocationRef,
+) -> sqlx::Result<Option<Routing>> {
     let (id, external_id) = location.columns();
     // One statement: version and content are of one moment.
     let rows = sqlx::query!(
@@ -163,17 +178,16 @@ async fn load(pool: &PgPool, tenant: TenantId, location: &LocationRef) -> sqlx::
         channels: first.channels.clone(),
         endpoints: Vec::new(),
     };
+    let formats = formats.of(pool, rows.iter().filter_map(|row| row.format_version)).await?;
     for row in &rows {
         if let (Some(endpoint_id), Some(format_version)) = (row.endpoint_id, row.format_version) {
             let patterns =
                 row.patterns.iter().filter_map(|text| Pattern::parse(text.as_str()).ok()).collect();
-            let requires_object =
-                format_of(format_version).is_some_and(|format| format.requires_data_object());
             routing.endpoints.push(Routed {
                 endpoint_id,
                 format_version,
+                format: formats.get(&format_version).cloned(),
                 held: row.held,
-                requires_object,
                 patterns,
             });
         }

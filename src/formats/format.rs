@@ -71,6 +71,12 @@ pub struct Format {
 }
 
 impl Format {
+    /// What can be a format's name.
+    pub fn is_name(text: &str) -> bool {
+        let is_name_byte = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_name_byte)
+    }
+
     /// Publishing data that is no object would break receivers of this format.
     pub fn requires_data_object(&self) -> bool {
         self.envelope.requires_data_object()
@@ -137,8 +143,7 @@ impl TryFrom<FormatText> for Format {
     type Error = FormatError;
 
     fn try_from(text: FormatText) -> Result<Self, FormatError> {
-        let is_name_byte = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
-        if !(1..=MAX_NAME_BYTES).contains(&text.name.len()) || !text.name.bytes().all(is_name_byte) {
+        if !Self::is_name(&text.name) {
             return Err(FormatError::Name);
         }
         check_timeout_ms(text.timeout_ms)?;

@@ -5,7 +5,7 @@
 //! each time; a [`FormatVersion`] means one format for ever, since deliveries store only that number. An edit is a new
 //! version.
 //!
-//! Built-in formats come with their [`presets`]. Tenants' own formats are kept in the database, by a feature above this floor.
+//! Built-in formats come with their [`presets`]. Tenants' own formats are kept in the database; see `crate::format_book`.
 
 mod envelope;
 mod format;

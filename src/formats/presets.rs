@@ -4,7 +4,7 @@
 //! The numbers of their formats are part of stored deliveries: they stay what they are for ever, and an edited format takes
 //! a new number (below 1000) with the old one kept resolvable.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,7 +47,8 @@ pub struct Preset {
     pub description: String,
     /// What can be published.
     pub event_types: Vec<PresetEventType>,
-    pub format: Format,
+    #[schema(value_type = Format)]
+    pub format: Arc<Format>,
 }
 
 /// A kind of event that a preset brings.
@@ -98,11 +99,11 @@ pub fn preset(name: &str) -> Option<&'static Preset> {
 }
 
 /// The built-in format of a name.
-pub fn format_by_name(name: &str) -> Option<&'static Format> {
+pub fn format_by_name(name: &str) -> Option<&'static Arc<Format>> {
     all().iter().map(|preset| &preset.format).find(|format| format.name == name)
 }
 
 /// The built-in format of a number.
-pub fn format_by_version(version: FormatVersion) -> Option<&'static Format> {
+pub fn format_by_version(version: FormatVersion) -> Option<&'static Arc<Format>> {
     all().iter().map(|preset| &preset.format).find(|format| format.version == version)
 }

@@ -173,7 +173,7 @@ fn formats_have_the_contracts_defaults() {
 fn formats_survive_serialisation() {
     for preset in all() {
         let text = serde_json::to_string(&preset.format).expect("serialises");
-        assert_eq!(serde_json::from_str::<Format>(&text).expect("parses"), preset.format);
+        assert_eq!(serde_json::from_str::<Format>(&text).expect("parses"), *preset.format);
     }
 }
 

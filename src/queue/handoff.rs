@@ -12,6 +12,7 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use super::{Row, refill::EventBody};
+use crate::formats::Format;
 
 /// Publishes waiting to be taken up by the owner; a full channel makes publishes wait.
 const WAITING_MAX: usize = 1_024;
@@ -21,6 +22,8 @@ const WAITING_MAX: usize = 1_024;
 pub struct Parcel {
     pub row: Row,
     pub body: Arc<EventBody>,
+    /// `None`: the row's number is of no format that is known.
+    pub format: Option<Arc<Format>>,
 }
 
 pub enum Handed {

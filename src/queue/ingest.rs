@@ -5,12 +5,13 @@
 //! statement are independent of each other: of two publishers with the same idempotency key one inserts, the other gets
 //! the first one's answer.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::formats::Format;
 use crate::types::{EndpointId, EventId, KeyId, LocationId, Shard, TenantId, Timestamp};
 
 /// An event that is ready to be stored.
@@ -35,10 +36,12 @@ pub struct NewEvent {
     pub claim: Option<Claim>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewDelivery {
     pub endpoint_id: EndpointId,
     pub format_version: i32,
+    /// For whoever sends it at once; the number is what is stored.
+    pub format: Option<Arc<Format>>,
 }
 
 /// An idempotency key with what it stands for. It is kept in the shard of what it made.

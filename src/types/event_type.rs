@@ -73,6 +73,11 @@ impl Pattern {
         &self.0
     }
 
+    /// Asks for some of Posthaste's own types (`posthaste.*`), by name or prefix.
+    pub fn is_operational(&self) -> bool {
+        self.0.starts_with(OPERATIONAL_PREFIX)
+    }
+
     /// As [`Pattern::matches`], for a name that has been parsed before.
     pub fn matches_name(&self, name: &str) -> bool {
         EventType::parse(name).is_ok_and(|name| self.matches(&name))

@@ -1,4 +1,4 @@
-//! Request headers that several routes take, as the API's reference shows them.
+//! Request headers that some routes take, as the API's reference shows them.
 
 use utoipa::IntoParams;
 
@@ -10,21 +10,4 @@ pub struct IfMatch {
     /// is changed.
     #[param(rename = "If-Match", required = false, example = "\"3\"")]
     pub if_match: String,
-}
-
-/// For requests that may be sent again when their answer was lost.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-pub struct IdempotencyKey {
-    /// A key of your own that makes a repeat safe: the same request with the same key does nothing and gets the first answer
-    /// again, for at least 24 hours. 1 to 255 visible ASCII characters.
-    #[param(
-        rename = "Idempotency-Key",
-        required = false,
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[!-~]+$",
-        example = "order-4821-paid"
-    )]
-    pub idempotency_key: String,
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     db::Pools,
     egress::{Policy, Sender},
+    format_book::FormatBook,
     queue::{bell, handoff::Handed},
     seal::Vault,
 };
@@ -37,6 +38,7 @@ pub struct WorkerParts {
     pub pools: Pools,
     pub vault: Arc<Vault>,
     pub policy: Arc<Policy>,
+    pub formats: FormatBook,
     pub sender: Sender,
     /// Where this process's publishes hand their rows over; nothing comes in a process that does not publish.
     pub handed: mpsc::Receiver<Handed>,

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 
 use super::scheduler::Refill;
 use crate::{
+    format_book::FormatBook,
     queue::{
         Row, Turn,
         handoff::Parcel,
@@ -27,9 +28,10 @@ pub struct Found {
     pub poison: HashSet<Turn>,
 }
 
-/// Rows with their bodies; apart from them those whose event is gone, and those that have killed too many nodes.
+/// Rows with their bodies and formats; apart from them those whose event is gone, and those that have killed too many nodes.
 pub async fn read(
     pool: &PgPool,
+    formats: &FormatBook,
     rooms: &[LaneRoom],
     suspicious: &HashMap<EndpointId, usize>,
     now: Timestamp,
@@ -45,11 +47,15 @@ pub async fn read(
     events.dedup();
     let bodies: HashMap<EventId, Arc<EventBody>> =
         refill::bodies(pool, &events).await?.into_iter().map(|(id, body)| (id, Arc::new(body))).collect();
+    let formats = formats.of(pool, due.iter().map(|row| row.format_version)).await?;
     let later = later.into_iter().filter_map(|row| Some((row.endpoint_id, row.due_at?.unix_us()))).collect();
     let (mut parcels, mut orphans) = (Vec::with_capacity(due.len()), Vec::new());
     for row in due {
         match bodies.get(&row.event_id).filter(|_| !poison.contains(&row.turn())) {
-            Some(body) => parcels.push(Parcel { row, body: Arc::clone(body) }),
+            Some(body) => {
+                let format = formats.get(&row.format_version).cloned();
+                parcels.push(Parcel { row, body: Arc::clone(body), format });
+            }
             None => orphans.push(row),
         }
     }

@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use crate::formats::SuccessRule;
+use crate::{endpoints::attempt::Observed, formats::SuccessRule};
 
 /// Longest `Retry-After` that is obeyed.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A retry comes up to this part of its delay later, so that a receiver that recovers is not met by everyone at once.
 const JITTER_MAX: f64 = 0.1;
-
-/// What the receiver did, as far as the decision goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observed {
-    Response {
-        status: u16,
-        retry_after: Option<Duration>,
-    },
-    /// Refused, unreachable, too late, cut off.
-    NoResponse,
-}
 
 /// What the endpoint and its wire format ask for.
 #[derive(Clone, Debug)]

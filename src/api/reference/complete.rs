@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::examples::{self, Purpose, may_be_null};
+use crate::idempotency::KEY_MAX_BYTES;
 use crate::web::{
     ApiError, FieldError,
     error::Problem,
@@ -14,12 +15,13 @@ use crate::web::{
 };
 
 /// What stands in paths. One that an operation describes itself is left as it is.
-const PATH_PARAMETERS: [(&str, &str, &str); 7] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 8] = [
     ("tenant_id", "TenantId", "The tenant."),
     ("key_id", "KeyId", "The key."),
     ("location_id", "LocationRef", "The location: its id or its `external_id`."),
     ("endpoint_id", "EndpointId", "The endpoint."),
     ("event_id", "EventId", "The event."),
+    ("job_id", "JobId", "The job."),
     ("name", "EventTypeName", "The event type."),
     ("preset", "PresetName", "The preset."),
 ];
@@ -67,6 +69,14 @@ pub fn complete(document: &mut Value) {
         "required": false,
         "description": "The tenant that the operator acts for. A tenant's own key needs none; another tenant than the key's is a 403.",
         "schema": {"$ref": "#/components/schemas/TenantId"},
+    }, "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "description": "A key of your own that makes a repeat safe: the same request with the same key does nothing and gets the first \
+            answer again, for at least 24 hours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX_BYTES, "pattern": "^[!-~]+$"},
+        "example": "order-4821-paid",
     }});
 }
 
@@ -202,6 +212,11 @@ impl Completion<'_> {
         }
     }
 
+    /// And so takes an Idempotency-Key.
+    fn is_post(&self) -> bool {
+        self.method == "post"
+    }
+
     fn has_parameter(&self, place: &str, name: Option<&str>) -> bool {
         let all = self.operation.get("parameters").and_then(Value::as_array);
         all.into_iter().flatten().any(|one| one["in"] == place && name.is_none_or(|name| one["name"] == name))
@@ -225,6 +240,9 @@ impl Completion<'_> {
         if matches!(who, Who::Key(_)) {
             added.push(json!({"$ref": "#/components/parameters/Tenant"}));
         }
+        if self.is_post() {
+            added.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
+        }
         if let Some(all) = self.operation.entry("parameters").or_insert_with(|| json!([])).as_array_mut() {
             added.append(all);
             *all = added;
@@ -240,8 +258,9 @@ impl Completion<'_> {
         if self.has_parameter("query", None) {
             statuses.insert(400);
         }
-        if self.has_parameter("header", Some("Idempotency-Key")) {
-            statuses.extend([400, 409, 422]);
+        if self.is_post() {
+            // With an Idempotency-Key a body is read even where none is needed.
+            statuses.extend([400, 409, 413, 422]);
         }
         if self.has_parameter("header", Some("If-Match")) {
             statuses.insert(412);
@@ -276,14 +295,18 @@ impl Completion<'_> {
     }
 
     fn responses(&mut self, statuses: &BTreeSet<u16>, limited: bool) {
-        let is_idempotent = self.has_parameter("header", Some("Idempotency-Key"));
+        let is_idempotent = self.is_post();
         let Some(responses) = self.operation.get_mut("responses").and_then(Value::as_object_mut) else {
             return;
         };
         for (status, response) in responses.iter_mut() {
             let status = status.parse().unwrap_or_default();
             if PROBLEMS.contains(&status) {
-                *response = problem(status, response["description"].as_str());
+                let mut told = response["description"].as_str().unwrap_or_default().to_owned();
+                if status == 409 && is_idempotent {
+                    told.push_str(" Or a request with the same Idempotency-Key is in flight.");
+                }
+                *response = problem(status, Some(&told));
                 continue;
             }
             let purpose = if status == 201 { Purpose::FirstAnswer } else { Purpose::Answer };

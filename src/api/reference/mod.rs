@@ -19,20 +19,19 @@ pub use docs::router;
 use crate::web::error::Problem;
 
 /// What the reference is grouped by, in the order that a newcomer reads it.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 11] = [
     ("Events", "Publish what happened, and look at what was published."),
     ("Endpoints", "Where events go, how, and signed with what."),
     ("Deliveries", "One event to one endpoint: its state, its attempts, and a second chance."),
+    ("Jobs", "Work that takes longer than a request: its progress, and its end before time."),
     (
         "Locations",
-        "A tenant's sites, brands or numbers. Events are published to one, and endpoints belong to one.",
+        "A tenant's sites, brands or numbers. Events are published to one; endpoints belong to one.",
     ),
     ("Event types", "What can be published: the catalogue of a preset, and a tenant's own types."),
     ("Keys", "API keys of a tenant."),
     ("Audit log", "Who did what."),
     ("Tenants", "For the operator: the customer accounts of the platform, and their keys."),
-];
-const LAST_TAGS: [(&str, &str); 2] = [
     ("Service", "How the process is, and this reference. Needs no key."),
     ("Webhooks", "What a receiver gets."),
 ];
@@ -57,18 +56,15 @@ pub fn document() -> &'static Value {
 }
 
 fn build() -> Value {
-    let (_, _, mut collected) = super::routes();
+    let (_, mut collected) = super::routes();
     // The one that no handler names.
     let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
     Problem::schemas(&mut schemas);
     collected.components.get_or_insert_default().schemas.extend(schemas);
     let mut collected = serde_json::to_value(collected).expect("an OpenAPI document is JSON");
     complete::complete(&mut collected);
-    let tags: Vec<Value> = TAGS
-        .iter()
-        .chain(&LAST_TAGS)
-        .map(|(name, description)| json!({"name": name, "description": description}))
-        .collect();
+    let tags: Vec<Value> =
+        TAGS.iter().map(|(name, description)| json!({"name": name, "description": description})).collect();
     let mut components = collected["components"].take();
     let webhooks = webhooks::all();
     components["securitySchemes"] = json!({

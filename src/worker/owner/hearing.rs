@@ -230,7 +230,7 @@ impl Owner {
             Outcome::Cut => self.scheduler.lost(row.turn(), now),
             Outcome::Sent { finished, next } => {
                 if next == Next::Gone {
-                    let held = Terms { held: true, ..terms(&plan.target) };
+                    let held = Terms { held: true, ..terms(plan.target()) };
                     self.scheduler.configure(row.endpoint_id, held, now);
                     self.gone.insert(row.endpoint_id, (row.turn(), None));
                     self.targets.remove(&row.endpoint_id);
@@ -238,10 +238,10 @@ impl Owner {
                 }
                 self.write(Item {
                     node: self.node,
-                    location_id: plan.target.location_id,
+                    location_id: plan.target().location_id,
                     finished: *finished,
                     next,
-                    was_failing: plan.target.failing,
+                    was_failing: plan.target().failing,
                 });
             }
         }

@@ -20,7 +20,7 @@ use super::{
     Attempted, Loaded, Message, Owner,
 };
 use crate::{
-    endpoints::target::{self, format_of},
+    endpoints::target,
     queue::{
         Row,
         finish::{Finished, Verdict},
@@ -40,7 +40,7 @@ impl Owner {
         let row = parcel.row;
         let generation = self.drain.begins(row.shard());
         let at = self.parts.pools.clock.now();
-        let Some(plan) = self.plan(&row, at) else {
+        let Some(plan) = self.plan(&parcel, at) else {
             self.cannot_be_sent(
                 row,
                 generation,
@@ -56,13 +56,16 @@ impl Owner {
         });
     }
 
-    pub(super) fn plan(&mut self, row: &Row, now: Timestamp) -> Option<Arc<Plan>> {
+    pub(super) fn plan(&mut self, parcel: &Parcel, now: Timestamp) -> Option<Arc<Plan>> {
+        let row = parcel.row;
         let key = (row.endpoint_id, row.format_version);
-        if let Some(plan) = self.plans.get(&key).filter(|plan| plan.until.is_none_or(|until| until > now)) {
+        if let Some(plan) =
+            self.plans.get(&key).filter(|plan| plan.sending.until.is_none_or(|until| until > now))
+        {
             return Some(Arc::clone(plan));
         }
         let target = Arc::clone(self.targets.get(&row.endpoint_id)?);
-        let plan = Arc::new(Plan::new(target, format_of(row.format_version)?, now)?);
+        let plan = Arc::new(Plan::new(target, parcel.format.clone()?, now)?);
         self.plans.insert(key, Arc::clone(&plan));
         Some(plan)
     }
@@ -111,10 +114,10 @@ impl Owner {
             return;
         }
         self.refills += 1;
-        let pool = self.parts.pools.engine.clone();
+        let (pool, formats) = (self.parts.pools.engine.clone(), self.parts.formats.clone());
         let suspicious = self.suspicious(&rooms);
         self.tell_later(async move {
-            match read(&pool, &rooms, &suspicious, Timestamp::from_unix_us(now)).await {
+            match read(&pool, &formats, &rooms, &suspicious, Timestamp::from_unix_us(now)).await {
                 Ok(found) => Message::Refilled { rooms, found: Some(found) },
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be read; tried again");
@@ -147,10 +150,14 @@ impl Owner {
         asked.extend(self.scheduler.lanes_in(|shard| shards.contains(&shard)));
         asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
         let asked: Vec<EndpointId> = asked.into_iter().collect();
-        let (pool, vault, policy) =
-            (self.parts.pools.engine.clone(), Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
+        let (pool, formats) = (self.parts.pools.engine.clone(), self.parts.formats.clone());
+        let (vault, policy) = (Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
         self.tell_later(async move {
-            let targets = match target::load(&pool, &vault, &policy, &asked).await {
+            let loading = async {
+                let mut connection = pool.acquire().await?;
+                target::load(&mut connection, &formats, &vault, &policy, &asked).await
+            };
+            let targets = match loading.await {
                 Ok(targets) => Some(targets),
                 Err(error) => {
                     tracing::warn!(%error, "endpoints could not be read; tried again");

@@ -54,7 +54,7 @@ fn turn(lane: u8, number: u32, seq: i32, due: Option<Micros>) -> Parcel {
         format_version: 1,
         cause: Cause::Scheduled,
     };
-    Parcel { row, body: Arc::new(body) }
+    Parcel { row, body: Arc::new(body), format: None }
 }
 
 /// A scheduler with these lanes, each known to be empty.

@@ -124,6 +124,58 @@ async fn what_is_wrong_with_a_type_is_said_by_field() {
     app.stop().await;
 }
 
+const OPERATIONAL: [&str; 4] = [
+    "posthaste.endpoint.failing",
+    "posthaste.endpoint.recovered",
+    "posthaste.endpoint.disabled",
+    "posthaste.delivery.exhausted",
+];
+
+#[tokio::test]
+async fn posthastes_own_types_are_in_every_catalogue_and_are_nobodys_to_change() {
+    let mut app = spawn().await;
+    for fields in [json!({}), json!({"preset": "whatsable", "allow_unknown_event_types": true})] {
+        let tenant = app.tenant_with(fields).await;
+        let client = &tenant.client;
+        let all = client.get("/v1/event-types").await.expect(200);
+        for name in OPERATIONAL {
+            let path = format!("/v1/event-types/{name}");
+            let one = client.get(&path).await.expect(200);
+            assert!(all["data"].as_array().unwrap().contains(&one), "{name} is listed");
+            assert_eq!((&one["group"], &one["preset"]), (&json!("operational"), &json!("posthaste")));
+            assert_eq!(one["schema"]["type"], "object");
+            assert!(one["example"]["endpoint_id"].is_string() && !one["description"].is_null());
+            client.patch(&path, json!({"group": "mine"})).await.problem(409);
+            client.delete(&path).await.problem(409);
+            let own = json!({"name": name, "description": "d"});
+            assert_eq!(client.post("/v1/event-types", own).await.pointers(), ["/name"]);
+            let reply = tenant.try_publish(json!({"type": name, "data": one["example"]})).await;
+            assert_eq!(reply.pointers(), ["/type"], "nobody publishes {name}");
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn operational_types_are_subscribed_to_by_name_or_prefix() {
+    let mut app = spawn().await;
+    for fields in [json!({}), json!({"allow_unknown_event_types": true})] {
+        let tenant = app.tenant_with(fields).await;
+        let patterns =
+            ["posthaste.*", "posthaste.endpoint.*", "posthaste.delivery.exhausted", "message.sent", "*"];
+        let endpoint = tenant.endpoint("http://127.0.0.1:9999/", json!({"event_types": patterns})).await;
+        assert_eq!(endpoint["event_types"].as_array().unwrap().len(), patterns.len());
+        for nothing in ["posthaste", "posthaste.endpoint", "posthaste.endpoint.disable", "posthaste.key.*"] {
+            let body = json!({"name": "n", "url": "http://127.0.0.1:9999/", "event_types": [nothing]});
+            let reply = tenant.client.post("/v1/endpoints", body).await;
+            // The bare word is a name like any other.
+            let is_allowed = nothing == "posthaste" && reply.status == 201;
+            assert!(is_allowed || reply.pointers() == ["/event_types/0"], "{nothing}");
+        }
+    }
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn presets_are_shown_to_anybody_with_a_key() {
     let mut app = spawn().await;

@@ -381,7 +381,7 @@ impl Stage {
             live_mode: true,
             tags: None,
             data: Bytes::from_static(b"{}"),
-            deliveries: vec![NewDelivery { endpoint_id: self.endpoint, format_version: 1 }],
+            deliveries: vec![NewDelivery { endpoint_id: self.endpoint, format_version: 1, format: None }],
             claim: Some(Claim {
                 route: "events".to_owned(),
                 key: key.to_owned(),

@@ -1,0 +1,191 @@
+//! One POST to an endpoint, of a delivery or of a test: render, sign, send, and say what came of it. What follows from that
+//! is for the caller to decide.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::{HeaderMap, header};
+use bytes::{BufMut, Bytes, BytesMut};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use super::target::Target;
+use crate::{
+    egress::{Exchange, Outbound, Sender},
+    formats::Format,
+    queue::{
+        Cause,
+        finish::{Attempt, Response},
+        refill::EventBody,
+    },
+    signing::Signer,
+    types::{Clock, EventId, Timestamp},
+};
+
+/// How an endpoint is sent to in one wire format. Made once for many attempts.
+pub struct Plan {
+    pub target: Arc<Target>,
+    pub format: Arc<Format>,
+    signer: Signer,
+    timeout: Duration,
+    /// A secret ends then: the plan is made anew.
+    pub until: Option<Timestamp>,
+}
+
+/// Which attempt it is. `at`: when the plan was chosen, which is when the attempt begins: its signatures are of the secrets
+/// that live then.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion {
+    pub event_id: EventId,
+    pub number: i32,
+    pub cause: Cause,
+    pub format_version: i32,
+    pub at: Timestamp,
+}
+
+/// What the receiver did, as far as anybody decides by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    Response {
+        status: u16,
+        retry_after: Option<Duration>,
+    },
+    /// Refused, unreachable, too late, cut off.
+    NoResponse,
+}
+
+/// A request that is ready to go.
+pub struct Request<'a> {
+    plan: &'a Plan,
+    occasion: Occasion,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Plan {
+    /// `None` where the format can't be signed with the endpoint's secrets.
+    pub fn new(target: Arc<Target>, format: Arc<Format>, now: Timestamp) -> Option<Self> {
+        Some(Self {
+            signer: target.signer(&format, now)?,
+            timeout: target.timeout(&format),
+            until: target.next_secret_end(now),
+            format,
+            target,
+        })
+    }
+
+    pub fn request(&self, event: &EventBody, occasion: Occasion) -> Request<'_> {
+        let Occasion { event_id, number, at, .. } = occasion;
+        let body = self.target.body(&self.format, event_id, event);
+        let headers = self.target.headers(&self.signer, event_id, number, at, &body);
+        Request { plan: self, occasion, headers, body }
+    }
+}
+
+impl Request<'_> {
+    /// Sends, and waits for what comes of it.
+    pub async fn send(self, sender: &Sender, clock: &Clock) -> (Attempt, Observed) {
+        let Self { plan, occasion, headers, body } = self;
+        let exchange = match &plan.target.url {
+            None => None,
+            Some(url) => Some(sender.post(Outbound { url, headers, body, timeout: plan.timeout }).await),
+        };
+        let (observed, error, response) = observe(&plan.format, exchange.as_ref(), clock.now());
+        let timings = exchange.as_ref().map(|exchange| exchange.timings).unwrap_or_default();
+        let ms = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        let remote_addr = exchange.as_ref().and_then(|exchange| exchange.remote_addr);
+        let attempt = Attempt {
+            id: clock.mint_in(plan.target.endpoint_id.shard()),
+            at: occasion.at,
+            number: occasion.number,
+            endpoint_version: plan.target.version,
+            format_version: occasion.format_version,
+            cause: occasion.cause,
+            duration_ms: ms(timings.total_ms),
+            dns_ms: timings.dns_ms.map(ms),
+            connect_ms: timings.connect_ms.map(ms),
+            tls_ms: timings.tls_ms.map(ms),
+            first_byte_ms: timings.first_byte_ms.map(ms),
+            remote_addr: remote_addr.map(|addr| addr.to_string()),
+            error,
+            response,
+        };
+        (attempt, observed)
+    }
+}
+
+type Seen = (Observed, Option<(&'static str, String)>, Option<Response>);
+
+fn observe(format: &Format, exchange: Option<&Exchange>, now: Timestamp) -> Seen {
+    const REFUSED: &str = "the endpoint's URL is not allowed as a target";
+    let Some(exchange) = exchange else {
+        return (Observed::NoResponse, Some(("refused_target", REFUSED.to_owned())), None);
+    };
+    match &exchange.result {
+        Err(error) => (Observed::NoResponse, Some((error.class.as_str(), error.detail.to_string())), None),
+        Ok(response) => {
+            let status = response.status;
+            let retry_after = response.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let observed =
+                Observed::Response { status, retry_after: retry_after.and_then(|text| wait(text, now)) };
+            let error =
+                (!format.success.accepts(status)).then(|| ("response_status", diagnosis(format, status)));
+            let mut headers = BytesMut::new();
+            for (name, value) in &response.headers {
+                headers.put_slice(name.as_str().as_bytes());
+                headers.put_slice(b": ");
+                headers.put_slice(value.as_bytes());
+                headers.put_u8(b'\n');
+            }
+            let kept = Response {
+                status: i16::try_from(status).unwrap_or_default(),
+                headers: headers.freeze(),
+                body: Bytes::clone(&response.body),
+                truncated: response.truncated,
+            };
+            (observed, error, Some(kept))
+        }
+    }
+}
+
+fn diagnosis(format: &Format, status: u16) -> String {
+    match status {
+        300..=399 => format!(
+            "the receiver answered {status}, a redirect: these are not followed, so the URL must be the final one"
+        ),
+        401 | 403 => format!(
+            "the receiver answered {status}: it does not accept the request's credentials or signature"
+        ),
+        404 => "the receiver answered 404: nothing listens at this URL's path".to_owned(),
+        410 => "the receiver answered 410 Gone: it wants no more deliveries".to_owned(),
+        429 => "the receiver answered 429: it is asked too often".to_owned(),
+        500..=599 => format!("the receiver answered {status}: it failed"),
+        200..=299 => format!(
+            "the receiver answered {status}, and the wire format {} takes other statuses as success",
+            format.name
+        ),
+        _ => format!("the receiver answered {status}, which is not a success"),
+    }
+}
+
+/// Seconds, or a date.
+fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = OffsetDateTime::parse(text.trim(), &Rfc2822).ok()?;
+    Duration::try_from(at - now.datetime()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
+        assert_eq!(wait("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(wait("Fri, 20 Nov 2026 10:01:30 GMT", now), Some(Duration::from_secs(90)));
+        for nothing in ["", "-1", "soon", "Fri, 20 Nov 2026 09:00:00 GMT", "99999999999999999999999"] {
+            assert_eq!(wait(nothing, now), None, "{nothing}");
+        }
+    }
+}
