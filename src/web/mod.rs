@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod fields;
+pub mod filter;
 pub mod json;
 pub mod page;
 pub mod rate_limit;

@@ -93,6 +93,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
     route("POST", "/v1/endpoints/{endpoint_id}/test", WRITE, Perhaps(r#"{"event_type": "message.sent"}"#)),
     route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
+    route("GET", "/v1/endpoints/{endpoint_id}/attempts", READ, Nothing),
+    route("GET", "/v1/deliveries", READ, Nothing),
     route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
     route("POST", "/v1/events/batch", PUBLISH, BATCH),
@@ -112,7 +114,7 @@ pub const ROUTES: &[Route] = &[
 
 /// Lists that come in pages.
 pub fn lists() -> impl Iterator<Item = &'static Route> {
-    const LISTS: [&str; 9] = [
+    const LISTS: [&str; 11] = [
         "/v1/tenants",
         "/v1/tenants/{tenant_id}/keys",
         "/v1/keys",
@@ -120,6 +122,8 @@ pub fn lists() -> impl Iterator<Item = &'static Route> {
         "/v1/locations/{location_id}/endpoints",
         "/v1/endpoints",
         "/v1/endpoints/{endpoint_id}/deliveries",
+        "/v1/endpoints/{endpoint_id}/attempts",
+        "/v1/deliveries",
         "/v1/locations/{location_id}/events",
         "/v1/audit",
     ];
