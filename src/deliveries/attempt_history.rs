@@ -115,10 +115,11 @@ async fn in_full(
     endpoint: EndpointId,
     keys: &[(EventId, AttemptId)],
 ) -> Result<Vec<ListedAttempt>, ApiError> {
-    let rows = queries::attempts_of(&context.pool, tenant, endpoint, keys).await?;
+    let mut db = context.pool.acquire().await?;
+    let rows = queries::attempts_of(&mut *db, tenant, endpoint, keys).await?;
     let history =
-        History::load(&context.pool, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let formats = context.formats.of(&context.pool, rows.iter().map(|row| row.format_version)).await?;
+        History::load(&mut db, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
+    let formats = context.formats.of(&mut *db, rows.iter().map(|row| row.format_version)).await?;
     let event_of: HashMap<AttemptId, EventId> =
         keys.iter().map(|(event, attempt)| (*attempt, *event)).collect();
     let mut by_event: Vec<(EventId, Vec<AttemptRow>)> = Vec::new();
@@ -136,7 +137,7 @@ async fn in_full(
             break;
         }
         let wanted: Vec<_> = some.iter().map(|(event, _)| (event.shard(), *event)).collect();
-        let mut bodies: HashMap<_, _> = refill::bodies(&context.pool, &wanted).await?.into_iter().collect();
+        let mut bodies: HashMap<_, _> = refill::bodies(&mut *db, &wanted).await?.into_iter().collect();
         for (event_id, rows) in some {
             let event = bodies.remove(&event_id);
             let event_type = event.as_ref().map(|event| event.event_type.clone());
