@@ -1,4 +1,4 @@
-//! Routes of the deliveries.
+//! Routes of one delivery.
 
 use axum::{
     extract::State,
@@ -8,11 +8,7 @@ use axum::{
 use sqlx::PgConnection;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    attempts::Rebuild,
-    model::{Delivery, WholeDelivery},
-    queries,
-};
+use super::{attempts::Rebuild, model::WholeDelivery, queries};
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
@@ -23,35 +19,8 @@ use crate::{
         control::{self, Canceled, Retried},
     },
     types::{EndpointId, EventId},
-    web::{
-        Answer, ApiError, Json, Path, Query,
-        json::NoBody,
-        page::{Page, PageQuery, Scope},
-    },
+    web::{Answer, ApiError, Json, Path, json::NoBody},
 };
-
-/// List the deliveries of an endpoint
-///
-/// Its message history, newest event first.
-#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/deliveries", operation_id = "list_deliveries_of_endpoint",
-    tag = "Deliveries", security(("key" = ["read"])), params(PageQuery), responses(
-        (status = 200, description = "One page of deliveries.", body = Page<Delivery>)))]
-async fn of_endpoint(
-    State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
-    Path(endpoint): Path<EndpointId>,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<Page<Delivery>>, ApiError> {
-    endpoints::queries::find(&context.pool, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let scope = Scope::new(&["deliveries", &tenant.id.to_string(), &endpoint.to_string()]);
-    let keyset = scope.keyset(&query)?;
-    let events = queries::page_of_endpoint(&context.pool, endpoint, keyset).await?;
-    let Page { data, next_cursor, prev_cursor } = scope.page(&query, keyset, events, |event| event.uuid());
-    // One that is purged between the two reads is missing from its page, and ends the list no earlier.
-    let pairs: Vec<_> = data.into_iter().map(|event| (endpoint, event)).collect();
-    let data = queries::describe(&context.pool, tenant.id, &pairs).await?;
-    Ok(Json(Page { data, next_cursor, prev_cursor }))
-}
 
 async fn whole(
     context: &Context,
@@ -157,9 +126,5 @@ async fn cancel(
 }
 
 pub fn router() -> OpenApiRouter<Context> {
-    OpenApiRouter::default()
-        .routes(routes!(of_endpoint))
-        .routes(routes!(read))
-        .routes(routes!(retry))
-        .routes(routes!(cancel))
+    OpenApiRouter::default().routes(routes!(read)).routes(routes!(retry)).routes(routes!(cancel))
 }

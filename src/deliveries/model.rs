@@ -21,7 +21,7 @@ fn trigger_schema() -> Object {
     words("Why it was sent.", ["scheduled", "manual", "replay", "test"])
 }
 
-fn outcome_schema() -> Object {
+pub fn outcome_schema() -> Object {
     words("Whether the receiver took it.", ["succeeded", "failed"])
 }
 
@@ -122,6 +122,17 @@ pub struct AttemptView {
     /// The address that it was sent to.
     #[schema(examples("203.0.113.80:443"))]
     pub remote_addr: Option<String>,
+}
+
+/// An attempt among those of other deliveries.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ListedAttempt {
+    pub event_id: EventId,
+    /// `null`: the event has expired.
+    #[schema(value_type = Option<EventType>)]
+    pub event_type: Option<String>,
+    #[serde(flatten)]
+    pub attempt: AttemptView,
 }
 
 /// What the receiver answered.
