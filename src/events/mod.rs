@@ -4,6 +4,7 @@
 //! routed by an outdated table is routed again; nobody gets a 202 for an event that missed an endpoint.
 
 mod api;
+mod expunge;
 pub mod ingest;
 mod model;
 mod publish;
