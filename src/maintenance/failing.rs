@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use super::{Duty, is_ours};
 use crate::{
-    queue::control,
+    queue::{control, notices},
     types::{EndpointId, LocationId, Shard},
 };
 
@@ -35,6 +35,8 @@ pub async fn disable(pool: &PgPool) -> sqlx::Result<()> {
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let ids: Vec<EndpointId> = disabled.iter().map(|one| one.endpoint_id).collect();
+    notices::disabled(&mut *transaction, &ids).await?;
     let mut shards: Vec<Shard> = disabled.iter().map(|one| one.endpoint_id.shard()).collect();
     shards.sort_unstable();
     shards.dedup();
