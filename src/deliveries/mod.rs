@@ -11,5 +11,5 @@ mod test_event;
 
 pub use api::router;
 pub use model::Delivery;
-pub use queries::{describe, last_diagnosis};
+pub use queries::{describe, last_error};
 pub use test_event::router as test_router;

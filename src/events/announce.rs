@@ -223,8 +223,9 @@ async fn news(db: &mut PgConnection, notice: &Notice) -> Result<Option<News>, An
             if is_operational(event_type) {
                 return Ok(None);
             }
-            let diagnosis =
-                deliveries::last_diagnosis(&mut *db, notice.tenant_id, notice.endpoint_id, event_id).await?;
+            let last =
+                deliveries::last_error(&mut *db, notice.tenant_id, notice.endpoint_id, event_id).await?;
+            let (error, diagnosis) = last.unzip();
             let about = AboutDelivery {
                 event_id,
                 event_type,
@@ -232,7 +233,7 @@ async fn news(db: &mut PgConnection, notice: &Notice) -> Result<Option<News>, An
                 location_id,
                 attempt_count: delivery.attempt_count,
                 last_response_status: delivery.last_response_status,
-                last_error: delivery.last_error.as_deref(),
+                last_error: error.as_deref(),
                 diagnosis,
             };
             Ok(Some(News {

@@ -19,7 +19,7 @@ pub async fn disable(pool: &PgPool) -> sqlx::Result<()> {
     let disabled = sqlx::query!(
         r#"
         UPDATE endpoint_health h
-        SET disabled_at = d.now, disabled_reason = 'no delivery has succeeded for ' || d.failing_days || ' days'
+        SET disabled_at = d.now, disabled_reason = 'no delivery has succeeded for ' || d.failing_days || CASE d.failing_days WHEN 1 THEN ' day' ELSE ' days' END
         FROM (
             SELECT h.shard, h.endpoint_id, e.location_id, t.failing_days, now() AS now
             FROM endpoint_health h

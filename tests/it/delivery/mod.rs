@@ -5,5 +5,6 @@ mod holds;
 mod interleavings;
 mod limits;
 mod neglect;
+mod operational;
 mod oracle;
 mod processes;
