@@ -173,6 +173,7 @@ impl App {
             workers.spawn(worker::run(parts, stop_work.clone()));
             let announcer = Announcer::new(pools.api.clone(), pools.clock.clone(), formats.clone());
             workers.spawn(announcer.run(stop_work.clone()));
+            workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
             workers.spawn(maintenance::run(
                 pools.api.clone(),
@@ -192,6 +193,7 @@ impl App {
                 formats,
                 operator: operator.key.hash(),
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
+                retention_days: settings.retention_days,
             });
             let events = EventsState::new(context.clone(), ingest, pools.api.clone());
             let tester = Tester::new(context.clone(), sender, workers.clone(), stop_api.clone());

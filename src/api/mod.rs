@@ -23,7 +23,7 @@ use crate::{
     endpoints::{self, Tester},
     event_types,
     events::{self, EventsState},
-    locations, tenants,
+    jobs, locations, tenants,
     web::{
         ApiError,
         json::BODY_MAX_BYTES,
@@ -53,8 +53,9 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(endpoints::router(tester.clone()))
         .merge(event_types::router(context.clone()))
         .merge(events::router(events))
-        .merge(deliveries::router(context.clone()))
+        .merge(deliveries::router(context))
         .merge(deliveries::test_router(tester.clone()))
+        .merge(jobs::router(context.clone()))
         .merge(audit::router(context.clone()))
         .merge(health::router(context.clone()))
         .fallback(async || ApiError::NotFound)

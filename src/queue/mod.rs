@@ -24,18 +24,20 @@ pub mod ingest;
 pub mod notices;
 pub mod ownership;
 pub mod refill;
+pub mod requeue;
 pub mod stats;
 pub mod test_event;
 
 use crate::types::{EndpointId, EventId, Shard, Timestamp};
 
-/// What caused an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What caused an attempt, and how that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[repr(i16)]
 pub enum Cause {
-    Scheduled,
-    Manual,
-    Replay,
-    Test,
+    Scheduled = 0,
+    Manual = 1,
+    Replay = 2,
+    Test = 3,
 }
 
 impl Cause {

@@ -8,3 +8,4 @@ mod neglect;
 mod operational;
 mod oracle;
 mod processes;
+mod recover;
