@@ -22,6 +22,7 @@ pub mod expunge;
 pub mod finish;
 pub mod handoff;
 pub mod ingest;
+pub mod notices;
 pub mod ownership;
 pub mod refill;
 pub mod requeue;
