@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::auth::Context;
 
 pub use model::Delivery;
-pub use queries::describe;
+pub use queries::{describe, last_error};
 pub use test_event::router as test_router;
 
 pub fn router() -> OpenApiRouter<Context> {

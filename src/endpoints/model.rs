@@ -12,6 +12,9 @@ use crate::{
     web::fields::Metadata,
 };
 
+/// Why an endpoint is `failing`.
+pub const FAILING_REASON: &str = "a delivery ran out of retries, and none has succeeded since";
+
 /// `active`: deliveries go out. `failing`: they do, but one ran out of retries, and none has succeeded since. `paused`: by a
 /// person; they are held. `disabled`: the receiver said that it is gone (410), or it failed for too long; they are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
