@@ -18,6 +18,7 @@ mod manners;
 mod once;
 mod publish;
 mod rebuilt;
+mod reference;
 mod replay;
 mod rotation;
 mod routes;
@@ -25,6 +26,7 @@ mod secrets;
 mod subscriptions;
 mod tenants;
 mod test_events;
+mod whatsable;
 mod wire_formats;
 
 use serde_json::Value;
