@@ -12,6 +12,7 @@ use utoipa_axum::{
 use uuid::Uuid;
 
 use super::{
+    expunge,
     ingest::Ingest,
     publish,
     queries::{self, EventRow},
@@ -81,6 +82,8 @@ struct EventView {
     tags: Value,
     /// When Posthaste received it.
     created_at: Timestamp,
+    /// When its data were removed by hand.
+    expunged_at: Option<Timestamp>,
 }
 
 impl From<EventRow> for EventView {
@@ -95,6 +98,7 @@ impl From<EventRow> for EventView {
             live_mode: row.live_mode,
             tags: row.tags.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             created_at: Timestamp::of_id(row.id.uuid()),
+            expunged_at: row.expunged_at,
         }
     }
 }
@@ -104,9 +108,9 @@ impl From<EventRow> for EventView {
 struct WholeEvent {
     #[serde(flatten)]
     event: EventView,
-    /// As it is sent: as ECMAScript's `JSON.stringify` would write it.
+    /// As it is sent: as ECMAScript's `JSON.stringify` would write it; `null` also where it was expunged.
     #[schema(value_type = Value, examples(json!({"text": "hello"})))]
-    data: Box<RawValue>,
+    data: Option<Box<RawValue>>,
     /// One for each endpoint that it was sent to.
     deliveries: Vec<Delivery>,
 }
@@ -193,8 +197,13 @@ async fn read(
     Path(id): Path<EventId>,
 ) -> Result<Json<WholeEvent>, ApiError> {
     let (event, data) = queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let text = String::from_utf8(data).map_err(ApiError::internal)?;
-    let data = RawValue::from_string(text).map_err(ApiError::internal)?;
+    let data = match data {
+        None => None,
+        Some(bytes) => {
+            let text = String::from_utf8(bytes).map_err(ApiError::internal)?;
+            Some(RawValue::from_string(text).map_err(ApiError::internal)?)
+        }
+    };
     let pairs: Vec<_> = event.endpoint_ids.iter().map(|endpoint| (*endpoint, id)).collect();
     let deliveries = deliveries::describe(&context.pool, tenant.id, &pairs).await?;
     Ok(Json(WholeEvent { event: event.into(), data, deliveries }))
@@ -202,5 +211,9 @@ async fn read(
 
 pub fn router() -> OpenApiRouter<EventsState> {
     let batch = routes!(publish::publish_batch).layer(DefaultBodyLimit::max(BATCH_BODY_MAX_BYTES));
-    OpenApiRouter::default().routes(routes!(publish::publish, list)).routes(batch).routes(routes!(read))
+    OpenApiRouter::default()
+        .routes(routes!(publish::publish, list))
+        .routes(batch)
+        .routes(routes!(read))
+        .routes(routes!(expunge::expunge))
 }

@@ -240,6 +240,12 @@ impl Completion<'_> {
         if matches!(who, Who::Key(_)) {
             added.push(json!({"$ref": "#/components/parameters/Tenant"}));
         }
+        for own in self.operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+            // A field whose schema is a function's keeps its description there.
+            if own.get("description").is_none() {
+                own["description"] = own["schema"]["description"].clone();
+            }
+        }
         if self.is_post() {
             added.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
         }
