@@ -31,12 +31,13 @@ struct Webhook {
     /// From one sequence for all accounts.
     #[schema(examples(42))]
     id: i64,
+    /// When it was made.
     created_at: Timestamp,
     /// Where events are POSTed to.
     #[schema(format = "uri", examples("https://api.example.com/whatsapp/events"))]
     webhook: String,
     /// The account: the tenant's `external_id` if that is a UUID, else the UUID in its id.
-    #[schema(value_type = String, format = "uuid")]
+    #[schema(value_type = String, format = "uuid", examples("6fb11ff2-d9b2-4560-8437-0fe58ec9f4a6"))]
     user_id: Uuid,
 }
 
@@ -73,17 +74,19 @@ async fn list(
     Ok(Json(webhooks.collect()))
 }
 
+/// What a webhook is made from.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = WebhookCreateBody)]
-struct CreateWebhook {
+struct NewWebhook {
     /// Where events are to be POSTed to: http or https, public.
     #[schema(format = "uri", examples("https://api.example.com/whatsapp/events"))]
     webhook: String,
 }
 
+/// A webhook that was made.
 #[derive(Serialize, ToSchema)]
-struct Created {
+struct CreatedWebhook {
+    /// The webhook.
     data: Webhook,
 }
 
@@ -91,15 +94,15 @@ struct Created {
 ///
 /// An endpoint in the default location, named after its host, for every event type. For tenants of the preset `whatsable`.
 #[utoipa::path(post, path = "/api/webhooks/create", operation_id = "whatsable_create_webhook", tag = "WhatsAble",
-    security(("key" = ["write"])), request_body = CreateWebhook, responses(
-        (status = 200, description = "The webhook.", body = Created),
+    security(("key" = ["write"])), request_body = NewWebhook, responses(
+        (status = 200, description = "The webhook.", body = CreatedWebhook),
         (status = 404, description = "The tenant is of another preset."),
         (status = 409, description = "The account has as many webhooks as it may have."),
         (status = 500, description = "The database failed: try again after a short delay.")))]
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
-    Once { claim, body: Json(body) }: Once<Json<CreateWebhook>>,
+    Once { claim, body: Json(body) }: Once<Json<NewWebhook>>,
 ) -> Result<Done, ApiError> {
     let user_id = account(&context, tenant.id).await?;
     let rule = SchemeRule { format_allows_http: true };
@@ -116,7 +119,7 @@ async fn create(
     let id = queries::number(&mut *work, tenant.id, endpoint.id).await?;
     let id = id.ok_or_else(|| ApiError::internal("a webhook without a number"))?;
     let data = Webhook { id, created_at: endpoint.created_at, webhook: endpoint.url, user_id };
-    work.commit(&context, Answer::json(StatusCode::OK, &Created { data })?).await
+    work.commit(&context, Answer::json(StatusCode::OK, &CreatedWebhook { data })?).await
 }
 
 /// What is wrong with the endpoint is wrong with the one field there is.
@@ -137,8 +140,10 @@ struct DeleteQuery {
     id: i64,
 }
 
+/// A webhook that was deleted.
 #[derive(Serialize, ToSchema)]
-struct Deleted {
+struct DeletedWebhook {
+    /// Always true.
     success: bool,
 }
 
@@ -147,8 +152,8 @@ struct Deleted {
 /// Nothing is sent to it from then on. For tenants of the preset `whatsable`.
 #[utoipa::path(delete, path = "/api/webhooks/delete", operation_id = "whatsable_delete_webhook", tag = "WhatsAble",
     security(("key" = ["write"])), params(DeleteQuery), responses(
-        (status = 200, description = "It is gone.", body = Deleted),
-        (status = 202, description = "It is gone; a request that began before may still be under way.", body = Deleted),
+        (status = 200, description = "It is gone.", body = DeletedWebhook),
+        (status = 202, description = "It is gone; a request that began before may still be under way.", body = DeletedWebhook),
         (status = 403, description = "The webhook belongs to a different account."),
         (status = 404, description = "There is no such webhook, or the tenant is of another preset."),
         (status = 500, description = "The database failed: try again after a short delay.")))]
@@ -163,7 +168,7 @@ async fn delete(
     if owned.tenant_id != tenant.id.uuid() {
         return Err(ApiError::Forbidden("The webhook belongs to a different account.".into()));
     }
-    let answer = Answer::json(StatusCode::OK, &Deleted { success: true })?;
+    let answer = Answer::json(StatusCode::OK, &DeletedWebhook { success: true })?;
     endpoints::delete(&context, tenant.id, &tenant.actor, owned.endpoint_id, &headers, answer).await
 }
 
