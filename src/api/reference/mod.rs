@@ -19,7 +19,7 @@ pub use docs::router;
 use crate::web::error::Problem;
 
 /// What the reference is grouped by, in the order that a newcomer reads it.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Events", "Publish what happened, and look at what was published."),
     ("Endpoints", "Where events go, how, and signed with what."),
     ("Deliveries", "One event to one endpoint: its state, its attempts, and a second chance."),
