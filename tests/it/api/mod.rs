@@ -27,6 +27,7 @@ mod secrets;
 mod subscriptions;
 mod tenants;
 mod test_events;
+mod whatsable;
 mod wire_formats;
 
 use serde_json::Value;
