@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 5 | `cli` → [`app`] |
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
-//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`audit`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`wire_formats`], [`audit`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
@@ -36,4 +36,5 @@ pub mod telemetry;
 pub mod tenants;
 pub mod types;
 pub mod web;
+pub mod wire_formats;
 pub mod worker;

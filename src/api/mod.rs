@@ -30,6 +30,7 @@ use crate::{
         rate_limit::{self, RateLimit},
         request,
     },
+    wire_formats,
 };
 
 /// How the API treats its callers.
@@ -53,6 +54,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(endpoints::router(tester.clone()))
         .merge(event_types::router(context.clone()))
         .merge(events::router(events))
+        .merge(wire_formats::router(context.clone()))
         .merge(deliveries::router(context.clone()))
         .merge(deliveries::test_router(tester.clone()))
         .merge(audit::router(context.clone()))

@@ -10,6 +10,7 @@ mod queries;
 mod test_event;
 
 pub use api::router;
+pub use attempts::readable;
 pub use model::Delivery;
 pub use queries::describe;
 pub use test_event::router as test_router;

@@ -7,6 +7,7 @@ mod api;
 pub mod attempt;
 mod change;
 mod draft;
+mod formats;
 mod model;
 pub mod queries;
 mod secrets;
@@ -15,6 +16,7 @@ pub mod target;
 mod tester;
 
 pub use api::router;
+pub use formats::check_new_format;
 pub use model::Endpoint;
 pub use target::Target;
 pub use tester::Tester;

@@ -12,3 +12,4 @@ mod routing;
 
 pub use api::{EventsState, router};
 pub use ingest::Ingest;
+pub use model::PublishBody;

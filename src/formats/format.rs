@@ -18,7 +18,7 @@ pub const DEFAULT_RETRY_SCHEDULE_S: [u32; 3] = [10, 60, 300];
 
 /// How long an old secret signs beside a new one, where a header has room for both.
 const ROTATION_GRACE_S: u32 = 24 * 60 * 60;
-const MAX_SIGNATURES: usize = 8;
+pub const MAX_SIGNATURES: usize = 8;
 const MAX_NAME_BYTES: usize = 64;
 
 /// The number by which deliveries remember their format. It never comes to mean anything else: built-in formats have small

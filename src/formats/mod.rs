@@ -7,6 +7,7 @@
 //!
 //! Built-in formats come with their [`presets`]. Tenants' own formats are kept in the database; see `crate::format_book`.
 
+mod duplicates;
 mod envelope;
 mod format;
 pub mod presets;
@@ -19,7 +20,7 @@ mod tests;
 pub use envelope::{Envelope, EnvelopeError};
 pub use format::{
     DEFAULT_RETRY_SCHEDULE_S, DEFAULT_TIMEOUT_MS, Format, FormatError, FormatVersion, MAX_RETRY_STEPS,
-    MAX_RETRY_TOTAL_S, TIMEOUT_RANGE_MS, check_retry_schedule_s, check_timeout_ms,
+    MAX_RETRY_TOTAL_S, MAX_SIGNATURES, TIMEOUT_RANGE_MS, check_retry_schedule_s, check_timeout_ms,
 };
 pub use success::{SuccessError, SuccessRule};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Module and floor, as `src/lib.rs` and ARCHITECTURE.md say.
-const FLOORS: [(&str, u8); 25] = [
+const FLOORS: [(&str, u8); 26] = [
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -26,6 +26,7 @@ const FLOORS: [(&str, u8); 25] = [
     ("event_types", 3),
     ("events", 3),
     ("deliveries", 3),
+    ("wire_formats", 3),
     ("audit", 3),
     ("api", 4),
     ("worker", 4),

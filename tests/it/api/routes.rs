@@ -55,6 +55,12 @@ const TYPE: Takes = Object(r#"{"name": "another.type", "description": "d"}"#);
 const BATCH: Takes =
     Object(r#"{"events": [{"location_id": "default", "type": "message.sent", "data": {}}]}"#);
 
+const OWN_FORMAT: &str = r#"{"envelope": {"id": "{{id}}"}, "signatures": [{"header": "x-signature", "algorithm": "hmac-sha256",
+    "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
+const NEW_FORMAT: &str = r#"{"name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
+    "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
+const PREVIEW: &str = r#"{"format": "standard", "event": {"type": "message.sent", "data": {}}}"#;
+
 const fn route(method: &'static str, path: &'static str, who: Who, takes: Takes) -> Route {
     Route { method, path, who, takes }
 }
@@ -106,6 +112,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/event-types/{name}", READ, Nothing),
     route("PATCH", "/v1/event-types/{name}", WRITE, Object(r#"{"group": "shop"}"#)),
     route("DELETE", "/v1/event-types/{name}", WRITE, Nothing),
+    route("GET", "/v1/formats", READ, Nothing),
+    route("POST", "/v1/formats", WRITE, Object(NEW_FORMAT)),
+    route("POST", "/v1/formats/preview", READ, Object(PREVIEW)),
+    route("GET", "/v1/formats/{format}", READ, Nothing),
+    route("PUT", "/v1/formats/{format}", WRITE, Object(OWN_FORMAT)),
+    route("DELETE", "/v1/formats/{format}", WRITE, Nothing),
     route("GET", "/v1/presets", Known, Nothing),
     route("GET", "/v1/presets/{preset}", Known, Nothing),
 ];
@@ -180,13 +192,14 @@ impl Ids {
     }
 }
 
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 8] = [
     ("{tenant_id}", "ten_"),
     ("{key_id}", "key_"),
     ("{location_id}", "loc_"),
     ("{endpoint_id}", "ep_"),
     ("{event_id}", "evt_"),
     ("{name}", ""),
+    ("{format}", ""),
     ("{preset}", ""),
 ];
 
@@ -207,6 +220,9 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
     let key = tenant.client.post("/v1/keys", json!({"name": "spare", "scopes": ["read"]})).await.expect(201);
     let own = json!({"name": "own.type", "description": "d"});
     tenant.client.post("/v1/event-types", own).await.expect(201);
+    let mut format: Value = serde_json::from_str(OWN_FORMAT).unwrap();
+    format["name"] = json!("own_format");
+    tenant.client.post("/v1/formats", format).await.expect(201);
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     let ids = [
         tenant.id.clone(),
@@ -215,6 +231,7 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
         text(&endpoint),
         text(&event),
         "own.type".into(),
+        "own_format".into(),
         "standard".into(),
     ];
     let ids = Ids(PLACES.iter().map(|(place, _)| *place).zip(ids).collect());

@@ -1,0 +1,128 @@
+//! What a receiver would get: the exact request for an event, signed with a secret that everybody knows.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::{Uuid, uuid};
+
+use super::model::Definition;
+use crate::{
+    auth::{Context, Tenant, scope},
+    deliveries::readable,
+    egress::{CustomHeaders, USER_AGENT},
+    endpoints::target::{render, request_headers},
+    events::PublishBody,
+    formats::{Format, FormatVersion},
+    queue::refill::EventBody,
+    signing::Signer,
+    types::{EventId, LocationId, Timestamp, secret::SigningSecret},
+    web::{
+        ApiError, FieldError, Json,
+        fields::Fields,
+        json::{Body, Object, from_bytes},
+    },
+};
+
+/// What previews are signed with: `whsec_` and base64 of 32 bytes that are no secret.
+const SECRET: &str = "whsec_cG9zdGhhc3RlLXByZXZpZXctbm90LWEtc2VjcmV0LSE=";
+/// When previews are sent, and happen where the event does not say.
+const SENT_AT: &str = "2026-11-20T10:00:00.000Z";
+const EVENT_ID: Uuid = uuid!("019aa0c9-1a00-7000-8000-000000000001");
+const LOCATION_ID: Uuid = uuid!("019aa0c9-1a00-7000-8000-000000000001");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviewBody<'a> {
+    /// A name, or a format as it would be created.
+    #[serde(borrow)]
+    format: &'a RawValue,
+    #[serde(borrow)]
+    event: Object<PublishBody<'a>>,
+}
+
+#[derive(Serialize)]
+pub struct Preview {
+    method: &'static str,
+    headers: BTreeMap<String, String>,
+    body: String,
+    signed_with: SignedWith,
+}
+
+/// So that a receiver's code can be tried on a preview.
+#[derive(Serialize)]
+struct SignedWith {
+    secret: &'static str,
+    at: &'static str,
+}
+
+/// Stores and sends nothing.
+pub async fn preview(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Body(bytes): Body,
+) -> Result<Json<Preview>, ApiError> {
+    let Object(body): Object<PreviewBody<'_>> = from_bytes(&bytes)?;
+    let mut fields = Fields::default();
+    let format = format(&context, &tenant, &mut fields, body.format).await?;
+    let draft = body.event.0.parse(&mut fields, "/event");
+    let (format, draft) = fields.done(|| Some((format?, draft?)))?;
+    if format.requires_data_object() && !draft.data.starts_with('{') {
+        return Err(ApiError::invalid("/event/data", "must be an object, for this wire format"));
+    }
+    let sent_at = Timestamp::parse(SENT_AT).ok_or_else(|| ApiError::internal("the preview's time"))?;
+    let secret = SigningSecret::parse(SECRET).map_err(ApiError::internal)?;
+    let signer = Signer::new(&format.signatures, &[secret]).map_err(ApiError::internal)?;
+    let event = EventBody {
+        event_type: draft.event_type.as_str().to_owned(),
+        occurred_at: draft.timestamp.unwrap_or(sent_at),
+        channel: draft.channel.map(|channel| channel.as_str().to_owned()),
+        api_version: draft.api_version,
+        live_mode: draft.live_mode,
+        data: draft.data.into(),
+    };
+    let event_id = EventId::from_uuid(EVENT_ID);
+    let location = LocationId::from_uuid(LOCATION_ID).to_string();
+    let body = render(&format, event_id, &event, &tenant.id.to_string(), &location);
+    let first_attempt = 1;
+    let custom = CustomHeaders::default();
+    let mut headers = request_headers(&custom, &signer, event_id, first_attempt, sent_at, &body);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    Ok(Json(Preview {
+        method: "POST",
+        headers: readable(&headers),
+        body: String::from_utf8(body.into()).map_err(ApiError::internal)?,
+        signed_with: SignedWith { secret: SECRET, at: SENT_AT },
+    }))
+}
+
+async fn format(
+    context: &Context,
+    tenant: &Tenant<scope::Read>,
+    fields: &mut Fields,
+    given: &RawValue,
+) -> Result<Option<Arc<Format>>, ApiError> {
+    /// Of a definition that has not been stored.
+    const NO_VERSION: FormatVersion = FormatVersion(0);
+    if let Ok(name) = serde_json::from_str::<String>(given.get()) {
+        let known = context.formats.named(&mut *context.pool.acquire().await?, tenant.id, &name).await?;
+        return Ok(fields.take("/format", known.ok_or_else(|| "is not a wire format".to_owned())));
+    }
+    match from_bytes::<Object<Definition>>(given.get().as_bytes()) {
+        Ok(Object(definition)) => {
+            let draft = definition.parse(fields, "/format");
+            Ok(draft.map(|draft| Arc::new(draft.into_format("preview".to_owned(), NO_VERSION))))
+        }
+        Err(ApiError::Invalid(errors)) => {
+            for FieldError { pointer, detail } in errors {
+                fields.wrong(format!("/format{pointer}"), detail);
+            }
+            Ok(None)
+        }
+        Err(other) => Err(other),
+    }
+}
