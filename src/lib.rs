@@ -27,6 +27,7 @@ pub mod event_types;
 pub mod events;
 pub mod format_book;
 pub mod formats;
+pub mod idempotency;
 pub mod locations;
 pub mod maintenance;
 pub mod queue;

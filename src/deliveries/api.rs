@@ -4,8 +4,11 @@ use axum::{
     Router,
     extract::State,
     http::StatusCode,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
+
+use sqlx::PgConnection;
 
 use super::{
     attempts::Rebuild,
@@ -16,13 +19,15 @@ use crate::{
     audit,
     auth::{Context, Tenant, scope},
     endpoints::{self, target::History},
+    idempotency::Once,
     queue::{
         bell::{self, Ring},
         control::{self, Canceled, Retried},
     },
     types::{EndpointId, EventId},
     web::{
-        ApiError, Json, Path, Query,
+        Answer, ApiError, Json, Path, Query,
+        json::NoBody,
         page::{Page, PageQuery, Scope},
     },
 };
@@ -47,21 +52,21 @@ async fn of_endpoint(
 
 async fn whole(
     context: &Context,
+    db: &mut PgConnection,
     tenant: &Tenant<impl Sized>,
     event: EventId,
     endpoint: EndpointId,
 ) -> Result<WholeDelivery, ApiError> {
-    let mut found = queries::describe(&context.pool, tenant.id, &[(endpoint, event)]).await?;
+    let mut found = queries::describe(&mut *db, tenant.id, &[(endpoint, event)]).await?;
     let delivery = found.pop().ok_or(ApiError::NotFound)?;
-    let format_version = queries::format_version(&context.pool, tenant.id, endpoint, event)
-        .await?
-        .ok_or(ApiError::NotFound)?;
-    let rows = queries::attempts(&context.pool, tenant.id, endpoint, event).await?;
+    let format_version =
+        queries::format_version(&mut *db, tenant.id, endpoint, event).await?.ok_or(ApiError::NotFound)?;
+    let rows = queries::attempts(&mut *db, tenant.id, endpoint, event).await?;
     let history =
-        History::load(&context.pool, &context.vault, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
+        History::load(&mut *db, &context.vault, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     let versions = rows.iter().map(|row| row.format_version).chain([format_version]);
-    let formats = context.formats.of(&context.pool, versions).await?;
-    let event_body = Rebuild::event(context, event).await?;
+    let formats = context.formats.of(&mut *db, versions).await?;
+    let event_body = Rebuild::event(db, event).await?;
     let rebuild = Rebuild { history: &history, formats, event_id: event, event: event_body };
     let request = rebuild.request(rows.last(), format_version, context.clock.now());
     let attempts = rows.into_iter().map(|row| rebuild.attempt(row)).collect();
@@ -73,7 +78,7 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
 ) -> Result<Json<WholeDelivery>, ApiError> {
-    whole(&context, &tenant, event, endpoint).await.map(Json)
+    whole(&context, &mut *context.pool.acquire().await?, &tenant, event, endpoint).await.map(Json)
 }
 
 /// A pending one is sent now, one that has ended starts its ladder again.
@@ -81,47 +86,51 @@ async fn retry(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
-) -> Result<(StatusCode, Json<WholeDelivery>), ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    Once { claim, .. }: Once<NoBody>,
+) -> Result<Response, ApiError> {
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let (_, _) =
-        endpoints::queries::lock(&mut *transaction, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let format_version = queries::format_version(&mut *transaction, tenant.id, endpoint, event)
-        .await?
-        .ok_or(ApiError::NotFound)?;
-    if control::retry(&mut transaction, tenant.id, event, endpoint, format_version).await? == Retried::Unknown
-    {
+        endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
+    let format_version =
+        queries::format_version(&mut *work, tenant.id, endpoint, event).await?.ok_or(ApiError::NotFound)?;
+    if control::retry(&mut work, tenant.id, event, endpoint, format_version).await? == Retried::Unknown {
         return Err(ApiError::NotFound);
     }
     let resource = format!("{event}/{endpoint}");
     let act = audit::Act { action: "delivery.retry", resource: &resource, fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    let delivery = whole(&context, &mut work, &tenant, event, endpoint).await?;
+    let done = work.commit(&context, Answer::json(StatusCode::ACCEPTED, &delivery)?).await?;
     bell::ring(&context.pool, &[Ring::of_timed(endpoint)]).await?;
-    Ok((StatusCode::ACCEPTED, Json(whole(&context, &tenant, event, endpoint).await?)))
+    Ok(done.into_response())
 }
 
 async fn cancel(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
-) -> Result<(StatusCode, Json<WholeDelivery>), ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    Once { claim, .. }: Once<NoBody>,
+) -> Result<Response, ApiError> {
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let (_, _) =
-        endpoints::queries::lock(&mut *transaction, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    if queries::describe(&mut *transaction, tenant.id, &[(endpoint, event)]).await?.is_empty() {
+        endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
+    if queries::describe(&mut *work, tenant.id, &[(endpoint, event)]).await?.is_empty() {
         return Err(ApiError::NotFound);
     }
-    if control::cancel(&mut transaction, tenant.id, event, endpoint).await? == Canceled::NotPending {
+    if control::cancel(&mut work, tenant.id, event, endpoint).await? == Canceled::NotPending {
         return Err(ApiError::Conflict("The delivery has ended already.".into()));
     }
-    let command = control::command(&mut transaction, endpoint.shard()).await?;
+    let command = control::command(&mut work, endpoint.shard()).await?;
     let resource = format!("{event}/{endpoint}");
     let act = audit::Act { action: "delivery.cancel", resource: &resource, fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
-    let obeyed = control::obeyed(&context.pool, command).await?;
-    let status = if obeyed { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(whole(&context, &tenant, event, endpoint).await?)))
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    let delivery = whole(&context, &mut work, &tenant, event, endpoint).await?;
+    let done = work.commit(&context, Answer::json(StatusCode::OK, &delivery)?).await?;
+    if control::obeyed(&context.pool, command).await? {
+        Ok(done.into_response())
+    } else {
+        done.accepted(&context).await
+    }
 }
 
 pub fn router(context: Context) -> Router {

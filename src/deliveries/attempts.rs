@@ -8,13 +8,13 @@ use std::{
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use sqlx::PgExecutor;
 
 use super::{
     model::{AttemptRequest, AttemptView, Request, ResponseView, TimingsView},
     queries::AttemptRow,
 };
 use crate::{
-    auth::Context,
     egress::USER_AGENT,
     endpoints::target::History,
     formats::Format,
@@ -33,8 +33,8 @@ pub struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    pub async fn event(context: &Context, event: EventId) -> Result<Option<EventBody>, ApiError> {
-        let mut bodies = refill::bodies(&context.pool, &[(event.shard(), event)]).await?;
+    pub async fn event(db: impl PgExecutor<'_>, event: EventId) -> Result<Option<EventBody>, ApiError> {
+        let mut bodies = refill::bodies(db, &[(event.shard(), event)]).await?;
         Ok(bodies.pop().map(|(_, body)| body))
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
+    response::Response,
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 use super::{
     Tester,
@@ -22,14 +24,15 @@ use super::{
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
+    idempotency::{Claim, Done, Once, Work},
     locations::{self, LocationRef},
     queue::control,
     signing::MAX_LIVE_SECRETS,
     types::{Clock, EndpointId, LocationId, Shard, TenantId, event_type::Pattern, secret::SigningSecret},
     web::{
-        ApiError, Json, Path, Query,
+        Answer, ApiError, Json, Path, Query,
         fields::Fields,
-        json::OptionalJson,
+        json::{NoBody, OptionalJson},
         page::{Page, PageQuery, Scope},
     },
 };
@@ -74,58 +77,58 @@ fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpoint,
     })
 }
 
-type Tagged<T> = ([(HeaderName, String); 1], T);
-
-fn tagged(endpoint: Endpoint) -> Tagged<Json<Endpoint>> {
-    ([(header::ETAG, etag(endpoint.version))], Json(endpoint))
+fn tagged(status: StatusCode, endpoint: &Endpoint) -> Result<Answer, ApiError> {
+    Ok(Answer::json(status, endpoint)?.with(&header::ETAG, etag(endpoint.version)))
 }
 
-async fn found(context: &Context, tenant: TenantId, id: EndpointId) -> Result<Endpoint, ApiError> {
-    let stored = queries::find(&context.pool, tenant, id).await?.ok_or(ApiError::NotFound)?;
+async fn found(
+    context: &Context,
+    db: &mut PgConnection,
+    tenant: TenantId,
+    id: EndpointId,
+) -> Result<Endpoint, ApiError> {
+    let stored = queries::find(db, tenant, id).await?.ok_or(ApiError::NotFound)?;
     view(context, tenant, stored)
 }
-
-type Created = (StatusCode, Tagged<Json<Endpoint>>);
 
 async fn make(
     context: &Context,
     tester: &Tester,
     tenant: &Tenant<scope::Write>,
     wanted: &LocationRef,
+    claim: Claim,
     body: CreateBody,
     no_location: impl FnOnce() -> ApiError,
-) -> Result<Created, ApiError> {
-    let mut transaction = context.pool.begin().await?;
-    if !queries::lock_tenant(&mut *transaction, tenant.id).await? {
+) -> Result<Done, ApiError> {
+    let mut work = claim.begin(context, Some(tenant.id)).await?;
+    if !queries::lock_tenant(&mut *work, tenant.id).await? {
         return Err(ApiError::NotFound);
     }
-    let location =
-        locations::queries::lock(&mut transaction, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
-    let settings = queries::tenant_settings(&mut transaction, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let location = locations::queries::lock(&mut work, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
+    let settings = queries::tenant_settings(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let pings = body.send_test_ping;
-    let format = context.formats.named(&mut transaction, tenant.id, body.format(&settings)).await?;
+    let format = context.formats.named(&mut work, tenant.id, body.format(&settings)).await?;
     let (checked, secret) = body.check(format, &context.policy, &settings)?;
     let now = context.clock.now();
     let id: EndpointId = mint(&context.clock, location.shard());
     let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
-    let (_, total) = queries::counts(&mut *transaction, tenant.id).await?;
+    let (_, total) = queries::counts(&mut *work, tenant.id).await?;
     if total >= ENDPOINTS_MAX {
         return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
     }
-    queries::insert(&mut transaction, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
-    queries::set_patterns(&mut transaction, tenant.id, id, &checked.patterns, now).await?;
-    secrets::make_current(&mut transaction, context, tenant.id, id, &secret, now, Duration::ZERO).await?;
-    control::reroute(&mut *transaction, location).await?;
+    queries::insert(&mut work, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
+    queries::set_patterns(&mut work, tenant.id, id, &checked.patterns, now).await?;
+    secrets::make_current(&mut work, context, tenant.id, id, &secret, now, Duration::ZERO).await?;
+    control::reroute(&mut *work, location).await?;
     let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    let mut endpoint = found(context, &mut work, tenant.id, id).await?;
+    endpoint.secret = Some(secret.reveal().to_owned());
+    let done = work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await?;
     if pings {
         tester.ping(tenant.id, id, tenant.actor.clone());
     }
-
-    let mut endpoint = found(context, tenant.id, id).await?;
-    endpoint.secret = Some(secret.reveal().to_owned());
-    Ok((StatusCode::CREATED, tagged(endpoint)))
+    Ok(done)
 }
 
 fn mint(clock: &Clock, shard: Shard) -> EndpointId {
@@ -136,10 +139,10 @@ async fn create(
     State(context): State<Context>,
     State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
-    Json(mut body): Json<CreateBody>,
-) -> Result<Created, ApiError> {
+    Once { claim, body: Json(mut body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let wanted = body.location_id.take().unwrap_or_else(LocationRef::default_location);
-    make(&context, &tester, &tenant, &wanted, body, || {
+    make(&context, &tester, &tenant, &wanted, claim, body, || {
         ApiError::invalid("/location_id", "is not a location of this tenant")
     })
     .await
@@ -150,12 +153,12 @@ async fn create_in(
     State(tester): State<Tester>,
     tenant: Tenant<scope::Write>,
     Path(location): Path<LocationRef>,
-    Json(body): Json<CreateBody>,
-) -> Result<Created, ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     if body.location_id.is_some() {
         return Err(ApiError::invalid("/location_id", "is in the path already"));
     }
-    make(&context, &tester, &tenant, &location, body, || ApiError::NotFound).await
+    make(&context, &tester, &tenant, &location, claim, body, || ApiError::NotFound).await
 }
 
 #[derive(Deserialize)]
@@ -240,8 +243,9 @@ async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
     Path(id): Path<EndpointId>,
-) -> Result<Tagged<Json<Endpoint>>, ApiError> {
-    found(&context, tenant.id, id).await.map(tagged)
+) -> Result<Answer, ApiError> {
+    let endpoint = found(&context, &mut *context.pool.acquire().await?, tenant.id, id).await?;
+    tagged(StatusCode::OK, &endpoint)
 }
 
 async fn update(
@@ -250,11 +254,12 @@ async fn update(
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
     Json(body): Json<UpdateBody>,
-) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
+) -> Result<Response, ApiError> {
     let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    let work = Work::unclaimed(&context).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())
         .map_err(ApiError::internal)?;
@@ -265,8 +270,8 @@ async fn update(
     let now = context.clock.now();
     queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
-    let status = change.commit(&tenant.actor, "endpoint.update", &fields).await?;
-    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+    let endpoint = found(&context, change.db(), tenant.id, id).await?;
+    change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
 }
 
 /// Answers when nothing is sent any more; the history is purged behind.
@@ -275,11 +280,11 @@ async fn remove(
     tenant: Tenant<scope::Write>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
-) -> Result<StatusCode, ApiError> {
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+) -> Result<Response, ApiError> {
+    let work = Work::unclaimed(&context).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     queries::tombstone(change.db(), tenant.id, id, context.clock.now()).await?;
-    let status = change.commit(&tenant.actor, "endpoint.delete", &[]).await?;
-    Ok(if status == StatusCode::OK { StatusCode::NO_CONTENT } else { status })
+    change.commit(&tenant.actor, "endpoint.delete", &[], Answer::empty(StatusCode::NO_CONTENT)).await
 }
 
 async fn pause(
@@ -287,11 +292,13 @@ async fn pause(
     tenant: Tenant<scope::Write>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
-) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    Once { claim, .. }: Once<NoBody>,
+) -> Result<Response, ApiError> {
+    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     queries::pause(change.db(), tenant.id, id, context.clock.now()).await?;
-    let status = change.commit(&tenant.actor, "endpoint.pause", &[]).await?;
-    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+    let endpoint = found(&context, change.db(), tenant.id, id).await?;
+    change.commit(&tenant.actor, "endpoint.pause", &[], tagged(StatusCode::OK, &endpoint)?).await
 }
 
 async fn resume(
@@ -299,11 +306,13 @@ async fn resume(
     tenant: Tenant<scope::Write>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
-) -> Result<(StatusCode, Tagged<Json<Endpoint>>), ApiError> {
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    Once { claim, .. }: Once<NoBody>,
+) -> Result<Response, ApiError> {
+    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     queries::resume(change.db(), tenant.id, id, context.clock.now()).await?;
-    let status = change.commit(&tenant.actor, "endpoint.resume", &[]).await?;
-    Ok((status, tagged(found(&context, tenant.id, id).await?)))
+    let endpoint = found(&context, change.db(), tenant.id, id).await?;
+    change.commit(&tenant.actor, "endpoint.resume", &[], tagged(StatusCode::OK, &endpoint)?).await
 }
 
 #[derive(Serialize)]
@@ -336,9 +345,10 @@ async fn rotate(
     tenant: Tenant<scope::Secrets>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
-    OptionalJson(body): OptionalJson<RotateBody>,
-) -> Result<(StatusCode, Json<SecretView>), ApiError> {
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    Once { claim, body: OptionalJson(body) }: Once<OptionalJson<RotateBody>>,
+) -> Result<Response, ApiError> {
+    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let format = context.formats.one(change.db(), stored.format_version).await?;
     let format = format.ok_or_else(|| ApiError::internal("an endpoint without format"))?;
@@ -368,8 +378,8 @@ async fn rotate(
     let grace = Duration::from_secs(grace_s);
     secrets::make_current(change.db(), &context, tenant.id, id, &secret, now, grace).await?;
     queries::touch(change.db(), tenant.id, id, now).await?;
-    let status = change.commit(&tenant.actor, "endpoint.secret.rotate", &[]).await?;
-    Ok((status, Json(SecretView { secret: secret.reveal().to_owned() })))
+    let answer = Answer::json(StatusCode::OK, &SecretView { secret: secret.reveal().to_owned() })?;
+    change.commit(&tenant.actor, "endpoint.secret.rotate", &[], answer).await
 }
 
 pub fn router(tester: Tester) -> Router {

@@ -1,15 +1,19 @@
 //! The frame of every change to an endpoint: lock, check the ETag, change, tell everyone who must know, wait for the owner.
 
-use axum::http::{HeaderMap, StatusCode, header};
-use sqlx::{PgConnection, PgTransaction};
+use axum::{
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use sqlx::PgConnection;
 
 use super::queries;
 use crate::{
     audit,
     auth::{Actor, Context},
+    idempotency::Work,
     queue::control,
     types::{EndpointId, LocationId, TenantId},
-    web::ApiError,
+    web::{Answer, ApiError},
 };
 
 pub struct Change<'a> {
@@ -17,7 +21,7 @@ pub struct Change<'a> {
     tenant: TenantId,
     endpoint: EndpointId,
     location: LocationId,
-    transaction: PgTransaction<'static>,
+    work: Work,
 }
 
 impl<'a> Change<'a> {
@@ -27,12 +31,12 @@ impl<'a> Change<'a> {
         tenant: TenantId,
         endpoint: EndpointId,
         headers: &HeaderMap,
+        mut work: Work,
     ) -> Result<Self, ApiError> {
-        let mut transaction = context.pool.begin().await?;
         // The location first, as its deletion does: who locks in another order meets in a deadlock.
-        queries::lock_location(&mut *transaction, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
+        queries::lock_location(&mut *work, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         let (location, version) =
-            queries::lock(&mut *transaction, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
+            queries::lock(&mut *work, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         if let Some(wanted) = headers.get(header::IF_MATCH) {
             let wanted = wanted.to_str().unwrap_or_default();
             let current = etag(version);
@@ -40,27 +44,31 @@ impl<'a> Change<'a> {
                 return Err(ApiError::PreconditionFailed);
             }
         }
-        Ok(Self { context, tenant, endpoint, location, transaction })
+        Ok(Self { context, tenant, endpoint, location, work })
     }
 
     pub fn db(&mut self) -> &mut PgConnection {
-        &mut self.transaction
+        &mut self.work
     }
 
-    /// Commits, and waits until nothing is sent any more as it was before: 200, or 202 where that takes long.
+    /// Commits, and waits until nothing is sent any more as it was before: then `answer`, or a 202 where that takes long.
     pub async fn commit(
         mut self,
         actor: &Actor,
         action: &'static str,
         fields: &[&str],
-    ) -> Result<StatusCode, ApiError> {
-        control::reroute(&mut *self.transaction, self.location).await?;
-        let command = control::command(&mut self.transaction, self.endpoint.shard()).await?;
+        answer: Answer,
+    ) -> Result<Response, ApiError> {
+        control::reroute(&mut *self.work, self.location).await?;
+        let command = control::command(&mut self.work, self.endpoint.shard()).await?;
         let act = audit::Act { action, resource: &self.endpoint.to_string(), fields };
-        audit::record(&mut *self.transaction, self.tenant, &self.context.clock, actor, act).await?;
-        self.transaction.commit().await?;
-        let obeyed = control::obeyed(&self.context.pool, command).await?;
-        Ok(if obeyed { StatusCode::OK } else { StatusCode::ACCEPTED })
+        audit::record(&mut *self.work, self.tenant, &self.context.clock, actor, act).await?;
+        let done = self.work.commit(self.context, answer).await?;
+        if control::obeyed(&self.context.pool, command).await? {
+            Ok(done.into_response())
+        } else {
+            done.accepted(self.context).await
+        }
     }
 }
 

@@ -3,14 +3,16 @@
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{change::Change, draft::check_patterns, queries};
 use crate::{
     auth::{Context, Tenant, scope},
+    idempotency::Work,
     types::EndpointId,
-    web::{ApiError, Json, Path, fields::Fields, json::JsonList},
+    web::{Answer, ApiError, Json, Path, fields::Fields, json::JsonList},
 };
 
 #[derive(Deserialize)]
@@ -51,18 +53,20 @@ pub async fn replace(
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
     JsonList(body): JsonList<Subscription>,
-) -> Result<(StatusCode, Json<SubscriptionList>), ApiError> {
+) -> Result<Response, ApiError> {
     let texts: Vec<String> = body.into_iter().map(|subscription| subscription.event_type).collect();
     let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    let mut change = Change::begin(&context, tenant.id, id, &headers).await?;
+    let work = Work::unclaimed(&context).await?;
+    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();
     let patterns = check_patterns(&mut fields, ("", "/event_type"), &texts, &stored.event_types, &settings);
     let patterns = fields.done(|| patterns)?;
     queries::set_patterns(change.db(), tenant.id, id, &patterns, context.clock.now()).await?;
     queries::touch(change.db(), tenant.id, id, context.clock.now()).await?;
-    let status = change.commit(&tenant.actor, "endpoint.subscribe", &["event_types"]).await?;
-    Ok((status, Json(view(patterns.iter().map(|pattern| pattern.as_str().to_owned())))))
+    let list = view(patterns.iter().map(|pattern| pattern.as_str().to_owned()));
+    let answer = Answer::json(StatusCode::OK, &list)?;
+    change.commit(&tenant.actor, "endpoint.subscribe", &["event_types"], answer).await
 }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::secrets;
@@ -159,7 +159,7 @@ struct Version {
 
 impl History {
     pub async fn load(
-        db: &PgPool,
+        db: &mut PgConnection,
         vault: &Vault,
         tenant: TenantId,
         endpoint: EndpointId,
@@ -172,7 +172,7 @@ impl History {
             tenant.uuid(),
             endpoint.uuid()
         )
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await?;
         let Some(location) = rows.first().map(|row| row.location_id) else { return Ok(None) };
         let mut versions = Vec::with_capacity(rows.len());
@@ -183,7 +183,7 @@ impl History {
             versions.push(Version { number: row.version, url: row.url, headers, made_at: row.made_at });
         }
         let mut live = Vec::new();
-        for one in secrets::all(db, tenant, endpoint).await? {
+        for one in secrets::all(&mut *db, tenant, endpoint).await? {
             let secret =
                 secrets::open(vault, tenant, endpoint, one.id, &one.sealed).map_err(ApiError::internal)?;
             live.push((secret, one.created_at, one.expires_at));

@@ -29,7 +29,7 @@ use crate::{
         refill::EventBody,
         test_event::{self, TestEvent},
     },
-    types::{EndpointId, EventId, TenantId, ecma_json::normalise_within, event_type::Pattern},
+    types::{EndpointId, EventId, LocationId, TenantId, ecma_json::normalise_within, event_type::Pattern},
     web::ApiError,
 };
 
@@ -62,6 +62,8 @@ struct Inner {
 /// What was sent, and what came of it.
 pub struct Tested {
     pub event_id: EventId,
+    location_id: LocationId,
+    endpoint_id: EndpointId,
     pub event: EventBody,
     pub attempt: Attempt,
 }
@@ -115,19 +117,16 @@ impl Tester {
         Ok(Slot { tester: self.clone(), tenant })
     }
 
-    /// Sends one and waits for its outcome, which is stored even where the caller has gone away meanwhile.
-    pub async fn test(
+    /// Runs `testing` to its end, even where the caller has gone away meanwhile.
+    pub async fn run<T: Send + 'static>(
         &self,
         tenant: TenantId,
-        endpoint: EndpointId,
-        event_type: Option<String>,
-        actor: Actor,
-    ) -> Result<Tested, ApiError> {
+        testing: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let slot = self.slot(tenant)?;
-        let tester = self.clone();
         let testing = self.0.tasks.spawn(async move {
             let _slot = slot;
-            tester.send(tenant, endpoint, event_type.as_deref(), &actor).await
+            testing.await
         });
         testing.await.map_err(ApiError::internal)?
     }
@@ -146,19 +145,31 @@ impl Tester {
                 turn = tester.0.pings.acquire() => turn,
             };
             if turn.is_ok()
-                && let Err(error) = tester.send(tenant, endpoint, None, &actor).await
+                && let Err(error) = tester.send_and_store(tenant, endpoint, &actor).await
             {
                 tracing::info!(%endpoint, ?error, "the new endpoint's test event was not sent");
             }
         });
     }
 
-    async fn send(
+    async fn send_and_store(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        actor: &Actor,
+    ) -> Result<(), ApiError> {
+        let tested = self.send(tenant, endpoint, None).await?;
+        let mut transaction = self.0.context.pool.begin().await?;
+        self.store(&mut transaction, tenant, &tested, actor).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Sends one and waits for its outcome.
+    pub async fn send(
         &self,
         tenant: TenantId,
         endpoint: EndpointId,
         event_type: Option<&str>,
-        actor: &Actor,
     ) -> Result<Tested, ApiError> {
         let Inner { context, sender, .. } = &*self.0;
         let mut connection = context.pool.acquire().await?;
@@ -188,14 +199,28 @@ impl Tester {
         let occasion = Occasion { event_id, number: 1, cause: Cause::Test, format_version, at };
         let (attempt, _) = plan.request(&event, occasion).send(sender, &context.clock).await;
 
-        let mut transaction = context.pool.begin().await?;
-        queries::lock(&mut *transaction, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
-        let test = TestEvent { id: event_id, tenant_id: tenant, location_id, endpoint_id: endpoint };
-        test_event::store(&mut transaction, test, &event, &attempt).await?;
-        let act = audit::Act { action: "endpoint.test", resource: &endpoint.to_string(), fields: &[] };
-        audit::record(&mut *transaction, tenant, &context.clock, actor, act).await?;
-        transaction.commit().await?;
-        Ok(Tested { event_id, event, attempt })
+        Ok(Tested { event_id, location_id, endpoint_id: endpoint, event, attempt })
+    }
+
+    /// Keeps what was sent in history.
+    pub async fn store(
+        &self,
+        db: &mut PgConnection,
+        tenant: TenantId,
+        tested: &Tested,
+        actor: &Actor,
+    ) -> Result<(), ApiError> {
+        let Tested { event_id, location_id, endpoint_id, event, attempt } = tested;
+        queries::lock(&mut *db, tenant, *endpoint_id).await?.ok_or(ApiError::NotFound)?;
+        let test = TestEvent {
+            id: *event_id,
+            tenant_id: tenant,
+            location_id: *location_id,
+            endpoint_id: *endpoint_id,
+        };
+        test_event::store(&mut *db, test, event, attempt).await?;
+        let act = audit::Act { action: "endpoint.test", resource: &endpoint_id.to_string(), fields: &[] };
+        Ok(audit::record(db, tenant, &self.0.context.clock, actor, act).await?)
     }
 }
 

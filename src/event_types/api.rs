@@ -12,8 +12,9 @@ use crate::{
     audit,
     auth::{Caller, Context, Tenant, scope},
     formats::presets::{self, Preset},
+    idempotency::{Done, Once},
     types::event_type::EventType,
-    web::{ApiError, Json, Path},
+    web::{Answer, ApiError, Json, Path},
 };
 
 #[derive(Serialize)]
@@ -55,22 +56,22 @@ async fn read(
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<EventTypeView>), ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let custom = body.parse()?;
-    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let catalogue = load(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let taken = || ApiError::invalid("/name", "is an event type already");
     if catalogue.preset.event_type(&custom.name).is_some() {
         return Err(taken());
     }
-    let mut transaction = context.pool.begin().await?;
-    if !queries::insert(&mut transaction, tenant.id, &custom, context.clock.now()).await? {
+    if !queries::insert(&mut work, tenant.id, &custom, context.clock.now()).await? {
         return Err(taken());
     }
     let act = audit::Act { action: "event_type.create", resource: &custom.name, fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
-    Ok((StatusCode::CREATED, Json(custom.into())))
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    let view = EventTypeView::from(custom);
+    work.commit(&context, Answer::json(StatusCode::CREATED, &view)?).await
 }
 
 async fn refuse_built_in(

@@ -19,8 +19,6 @@ const TAGS_MAX: usize = 16;
 const TAG_KEY_MAX_BYTES: usize = 64;
 const TAG_VALUE_MAX_BYTES: usize = 256;
 const API_VERSION_MAX_BYTES: usize = 64;
-/// Longest idempotency key.
-pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,17 +155,6 @@ fn parse_api_version(text: String) -> Result<String, String> {
         Ok(text)
     } else {
         Err(format!("must be 1 to {API_VERSION_MAX_BYTES} visible ASCII characters"))
-    }
-}
-
-/// A key of a caller's own, that makes a repeat safe.
-pub fn parse_idempotency_key(text: &str) -> Result<String, String> {
-    let good = (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("must be 1 to {IDEMPOTENCY_KEY_MAX_BYTES} visible ASCII characters"))
     }
 }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::{
     api::EventsState,
-    model::{
-        BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, parse_idempotency_key,
-    },
+    model::{BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow},
     queries,
     routing::Routing,
 };
 use crate::{
     auth::{Publisher, extract::UNKNOWN_KEY},
+    idempotency,
     locations::LocationRef,
     queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
     types::{EventId, LocationId, Shard, Timestamp},
@@ -23,15 +22,13 @@ use crate::{
 };
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Events of one batch.
 const BATCH_EVENTS_MAX: usize = 1_000;
 /// What the key of a batch is scoped to.
@@ -90,18 +87,10 @@ fn one_key(
     headers: &HeaderMap,
     in_body: Option<String>,
 ) -> Result<Option<String>, ApiError> {
-    let in_header = match headers.get(IDEMPOTENCY_KEY) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            let key = parse_idempotency_key(text)
-                .map_err(|detail| ApiError::Malformed(format!("Idempotency-Key {detail}.").into()))?;
-            Some(key)
-        }
-    };
+    let in_header = idempotency::key_of(headers)?;
     let in_body = match in_body {
         None => None,
-        Some(text) => fields.take("/idempotency_key", parse_idempotency_key(&text)),
+        Some(text) => fields.take("/idempotency_key", idempotency::parse_key(&text)),
     };
     if let (Some(header), Some(body)) = (&in_header, &in_body)
         && header != body
@@ -228,7 +217,7 @@ fn accepted(answer: Bytes, replayed: bool) -> Response {
     let json = HeaderValue::from_static("application/json");
     let mut response = (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, json)], answer).into_response();
     if replayed {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(idempotency::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

@@ -15,9 +15,10 @@ use super::{
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
+    idempotency::{Done, Once},
     queue::control,
     web::{
-        ApiError, Json, OnConstraint, Path, Query,
+        Answer, ApiError, Json, OnConstraint, Path, Query,
         page::{Page, PageQuery, Scope},
     },
 };
@@ -31,18 +32,17 @@ fn external_id_taken() -> ApiError {
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<Location>), ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let new = body.parse()?;
-    let mut transaction = context.pool.begin().await?;
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let id = mint(&context.clock);
-    let location = queries::insert(&mut transaction, tenant.id, id, &new, context.clock.now())
+    let location = queries::insert(&mut work, tenant.id, id, &new, context.clock.now())
         .await
         .on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
     let act = audit::Act { action: "location.create", resource: &id.to_string(), fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
-    Ok((StatusCode::CREATED, Json(location)))
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    work.commit(&context, Answer::json(StatusCode::CREATED, &location)?).await
 }
 
 async fn list(

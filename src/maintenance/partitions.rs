@@ -12,7 +12,9 @@ use crate::types::{Clock, Timestamp};
 const DAYS_AHEAD: i64 = 3;
 /// Days kept before today, so that clocks may differ around midnight.
 const DAYS_BEFORE: i64 = 1;
-const TABLES: [&str; 3] = ["events", "attempts", "settled"];
+/// With what their partitions are made with: rows that are updated in place need room for it.
+const TABLES: [(&str, &str); 4] =
+    [("events", ""), ("attempts", ""), ("settled", ""), ("endpoint_stats", " WITH (fillfactor = 50)")];
 /// Dropping takes an exclusive lock; it waits this long for it and tries again later.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
 
@@ -45,7 +47,7 @@ pub async fn ensure_now(db: &mut PgConnection) -> sqlx::Result<()> {
 
 async fn ensure(db: &mut PgConnection, today: Date) -> sqlx::Result<()> {
     let known = existing(db).await?;
-    for table in TABLES {
+    for (table, storage) in TABLES {
         for days in -DAYS_BEFORE..=DAYS_AHEAD {
             let day = today + time::Duration::days(days);
             if known.contains(&(table.to_owned(), day)) {
@@ -53,7 +55,7 @@ async fn ensure(db: &mut PgConnection, today: Date) -> sqlx::Result<()> {
             }
             let (from, to) = (lowest_id(day), lowest_id(day + time::Duration::days(1)));
             let create = format!(
-                "CREATE TABLE {} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')",
+                "CREATE TABLE {} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}'){storage}",
                 name(table, day)
             );
             sqlx::query(AssertSqlSafe(create)).execute(&mut *db).await?;
@@ -72,7 +74,7 @@ fn lowest_id(day: Date) -> uuid::Uuid {
 
 /// The partitions there are, by table and day. Names that are not of this form are somebody else's business.
 async fn existing(db: &mut PgConnection) -> sqlx::Result<Vec<(String, Date)>> {
-    let tables: Vec<String> = TABLES.iter().map(|table| (*table).to_owned()).collect();
+    let tables: Vec<String> = TABLES.iter().map(|(table, _)| (*table).to_owned()).collect();
     let rows = sqlx::query!(
         r#"SELECT p.relname::text AS "parent!", c.relname::text AS "name!"
            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent

@@ -47,6 +47,13 @@ pub async fn deleted_endpoints(pool: &PgPool) -> sqlx::Result<()> {
             }
         }
         sqlx::query!(
+            "DELETE FROM endpoint_stats WHERE shard = $1 AND endpoint_id = $2",
+            endpoint.shard,
+            endpoint.id
+        )
+        .execute(pool)
+        .await?;
+        sqlx::query!(
             "DELETE FROM endpoint_health WHERE shard = $1 AND endpoint_id = $2",
             endpoint.shard,
             endpoint.id

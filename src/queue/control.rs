@@ -9,7 +9,8 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
 
-use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId};
+use super::stats::{self, Change, End};
+use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp};
 
 /// Channel on which owners are told of commands; the payload is empty, polling is the truth.
 pub const COMMAND_CHANNEL: &str = "posthaste_command";
@@ -102,29 +103,39 @@ pub async fn retry(
     endpoint: EndpointId,
     format_version: i32,
 ) -> sqlx::Result<Retried> {
-    let shard = endpoint.shard().column();
-    let (endpoint, event) = (endpoint.uuid(), event.uuid());
-    // Fresh rows are due already; so is what the owner has in flight, whose result is a compare-and-set on seq.
-    let hastened = sqlx::query!(
-        "UPDATE queue q SET due_at = n.now, cause = 1 FROM (SELECT clock_timestamp() AS now) n
-         WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = $3 AND q.due_at IS NOT NULL",
-        shard,
-        endpoint,
-        event
+    // Locked: a finish that is about to end it has done so by then, or waits until this is committed.
+    let waiting = sqlx::query!(
+        r#"SELECT due_at AS "due_at: Timestamp" FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3 FOR UPDATE"#,
+        endpoint.shard().column(),
+        endpoint.uuid(),
+        event.uuid()
     )
-    .execute(&mut *db)
+    .fetch_optional(&mut *db)
     .await?;
-    if hastened.rows_affected() > 0 {
+    if let Some(row) = waiting {
+        // Fresh rows are due already; so is what the owner has in flight, whose result is a compare-and-set on seq.
+        if row.due_at.is_some() {
+            sqlx::query!(
+                "UPDATE queue q SET due_at = n.now, cause = 1 FROM (SELECT clock_timestamp() AS now) n
+                 WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = $3",
+                endpoint.shard().column(),
+                endpoint.uuid(),
+                event.uuid()
+            )
+            .execute(&mut *db)
+            .await?;
+        }
         return Ok(Retried::Hastened);
     }
-    let requeued = sqlx::query_scalar!(
+    let requeued = sqlx::query!(
         r#"
         WITH past AS (
-            SELECT max(a.number) AS number, (array_agg(a.format_version ORDER BY a.id DESC))[1] AS format_version
+            SELECT max(a.number) AS number, (array_agg(a.format_version ORDER BY a.id DESC))[1] AS format_version,
+                coalesce(bool_or(a.succeeded), false) AS succeeded
             FROM attempts a WHERE a.shard = $1 AND a.endpoint_id = $2 AND a.event_id = $3 AND a.tenant_id = $4 AND a.cause <> 3
         ), ended AS (
             DELETE FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = $3 AND s.tenant_id = $4
-            RETURNING s.event_id
+            RETURNING s.status
         ), queued AS (
             INSERT INTO queue AS t (shard, endpoint_id, event_id, due_at, seq, format_version, cause)
             SELECT $1, $2, $3, clock_timestamp(), coalesce(p.number, 0), coalesce(p.format_version, $5), 1 FROM past p
@@ -132,28 +143,24 @@ pub async fn retry(
             ON CONFLICT DO NOTHING
             RETURNING t.event_id
         )
-        SELECT EXISTS (SELECT 1 FROM queued) AS "requeued!"
+        SELECT e.status AS "settled?", p.succeeded AS "succeeded!"
+        FROM queued q CROSS JOIN past p LEFT JOIN ended e ON true
         "#,
-        shard,
-        endpoint,
-        event,
+        endpoint.shard().column(),
+        endpoint.uuid(),
+        event.uuid(),
         tenant.uuid(),
         format_version
     )
-    .fetch_one(&mut *db)
+    .fetch_optional(&mut *db)
     .await?;
-    if requeued {
-        return Ok(Retried::Requeued);
-    }
-    let fresh = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3) AS "fresh!""#,
-        shard,
-        endpoint,
-        event
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(if fresh { Retried::Hastened } else { Retried::Unknown })
+    let Some(was) = requeued else { return Ok(Retried::Unknown) };
+    let from = match was.settled {
+        Some(status) => End::from_settled(&status),
+        None => was.succeeded.then_some(End::Succeeded),
+    };
+    stats::count(db, &[Change { endpoint_id: endpoint, event_id: event, from, to: None }]).await?;
+    Ok(Retried::Requeued)
 }
 
 /// What [`cancel`] found.
@@ -185,7 +192,12 @@ pub async fn cancel(
         event.uuid(),
         tenant.uuid()
     )
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(if done.rows_affected() > 0 { Canceled::Canceled } else { Canceled::NotPending })
+    if done.rows_affected() == 0 {
+        return Ok(Canceled::NotPending);
+    }
+    let change = Change { endpoint_id: endpoint, event_id: event, from: None, to: Some(End::Canceled) };
+    stats::count(db, &[change]).await?;
+    Ok(Canceled::Canceled)
 }

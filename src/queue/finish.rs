@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Cause, Turn};
+use super::{Cause, Turn, stats};
 use crate::types::{AttemptId, EndpointId, EventId, TenantId, Timestamp};
 
 /// One HTTP POST, to be kept.
@@ -115,6 +115,15 @@ pub async fn finish(
         })
     };
     let failed = Identities::of(failures().map(|(one, _)| one));
+    let hours = |identities: &Identities| -> Vec<Uuid> {
+        identities.events.iter().map(|event| stats::hour_of(*event)).collect()
+    };
+    let (done_hours, failed_hours) = (hours(&done), hours(&failed));
+    let done_latencies: Vec<Option<i16>> = batch
+        .iter()
+        .filter(|one| matches!(one.verdict, Verdict::Succeeded))
+        .map(|one| one.attempt.as_ref().map(|attempt| stats::latency_bucket(attempt.duration_ms)))
+        .collect();
     let failed_tenants: Vec<Uuid> = failures().map(|(one, _)| one.tenant_id.uuid()).collect();
     let failed_reasons: Vec<&str> = failures().map(|(_, reason)| reason).collect();
     let a = AttemptColumns::of(batch);
@@ -127,10 +136,12 @@ pub async fn finish(
         ), barrier AS MATERIALIZED (
             SELECT count(*) AS owned FROM fence
         ), done AS (
-            DELETE FROM queue q USING unnest($3::int[], $4::uuid[], $5::uuid[]) AS d(shard, endpoint_id, event_id)
+            DELETE FROM queue q USING unnest($3::int[], $4::uuid[], $5::uuid[], $48::uuid[], $49::smallint[])
+                AS d(shard, endpoint_id, event_id, hour, latency)
             WHERE q.shard = d.shard AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id
                 -- Deletes whoever owns the shard, but after the fence: the takeover then reads no row that is done.
                 AND (SELECT b.owned FROM barrier b) >= 0
+            RETURNING q.shard, q.endpoint_id, d.hour, d.latency
         ), retried AS (
             UPDATE queue q SET due_at = r.due_at, seq = q.seq + 1, step = r.step, cause = 0
             FROM (
@@ -143,16 +154,29 @@ pub async fn finish(
             RETURNING q.endpoint_id, q.event_id, q.due_at
         ), failed AS (
             DELETE FROM queue q
-            USING unnest($12::int[], $13::uuid[], $14::uuid[], $15::int[], $16::uuid[], $17::text[])
-                AS d(shard, endpoint_id, event_id, seq, tenant_id, reason)
+            USING unnest($12::int[], $13::uuid[], $14::uuid[], $15::int[], $16::uuid[], $17::text[], $50::uuid[])
+                AS d(shard, endpoint_id, event_id, seq, tenant_id, reason, hour)
             WHERE q.shard = d.shard AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id AND q.seq = d.seq
                 AND (d.shard IN (SELECT f.shard FROM fence f)) IS TRUE
-            RETURNING q.shard, q.endpoint_id, q.event_id, d.tenant_id, d.reason
+            RETURNING q.shard, q.endpoint_id, q.event_id, d.tenant_id, d.reason, d.hour
         ), settle AS (
             INSERT INTO settled AS t (shard, endpoint_id, event_id, tenant_id, status, reason, at)
             SELECT f.shard, f.endpoint_id, f.event_id, f.tenant_id, 'failed', f.reason, clock_timestamp() FROM failed f
             ON CONFLICT (shard, endpoint_id, event_id)
             DO UPDATE SET status = excluded.status, reason = excluded.reason, at = excluded.at
+        ), counted AS (
+            -- Of what was truly deleted. A success whose attempt can't be kept leaves no trace, and is not counted.
+            INSERT INTO endpoint_stats AS t (shard, endpoint_id, hour, succeeded, failed, canceled, latency)
+            SELECT e.shard, e.endpoint_id, e.hour, count(e.latency), count(*) - count(e.latency), 0,
+                latency_count('{}', coalesce(array_agg(e.latency) FILTER (WHERE e.latency IS NOT NULL), '{}'))
+            FROM (
+                SELECT d.shard, d.endpoint_id, d.hour, d.latency FROM done d WHERE d.latency IS NOT NULL
+                UNION ALL
+                SELECT f.shard, f.endpoint_id, f.hour, NULL FROM failed f
+            ) e
+            GROUP BY e.shard, e.endpoint_id, e.hour ORDER BY e.shard, e.endpoint_id, e.hour
+            ON CONFLICT (shard, endpoint_id, hour) DO UPDATE SET succeeded = t.succeeded + excluded.succeeded,
+                failed = t.failed + excluded.failed, latency = latency_add(t.latency, excluded.latency)
         ), attempted AS (
             INSERT INTO attempts (shard, endpoint_id, event_id, id, tenant_id, at, number, endpoint_version, format_version,
                 cause, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, succeeded, error, error_detail,
@@ -226,7 +250,10 @@ pub async fn finish(
         &h.failure_at as _,
         &h.errors as _,
         &h.failing as _,
-        &h.disabled as _
+        &h.disabled as _,
+        &done_hours,
+        &done_latencies as _,
+        &failed_hours
     )
     .fetch_all(db)
     .await?;

@@ -23,6 +23,7 @@ pub mod handoff;
 pub mod ingest;
 pub mod ownership;
 pub mod refill;
+pub mod stats;
 pub mod test_event;
 
 use crate::types::{EndpointId, EventId, Shard, Timestamp};

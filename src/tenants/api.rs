@@ -15,10 +15,11 @@ use super::{
 use crate::{
     audit,
     auth::{Context, Operator},
+    idempotency::{Done, Once},
     locations,
     types::TenantId,
     web::{
-        ApiError, Json, OnConstraint, Path, Query,
+        Answer, ApiError, Json, OnConstraint, Path, Query,
         page::{Page, PageQuery, Scope},
     },
 };
@@ -28,19 +29,18 @@ const EXTERNAL_ID_KEY: &str = "tenants_external_id_key";
 async fn create(
     State(context): State<Context>,
     operator: Operator,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<Tenant>), ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let new = body.parse()?;
     let id = context.clock.mint();
-    let mut transaction = context.pool.begin().await?;
-    let tenant = queries::insert(&mut *transaction, id, &new, context.clock.now())
+    let mut work = claim.begin(&context, None).await?;
+    let tenant = queries::insert(&mut *work, id, &new, context.clock.now())
         .await
         .on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
-    locations::make_default(&mut transaction, id, &context.clock).await?;
+    locations::make_default(&mut work, id, &context.clock).await?;
     let act = audit::Act { action: "tenant.create", resource: &id.to_string(), fields: &[] };
-    audit::record(&mut *transaction, id, &context.clock, &operator.actor, act).await?;
-    transaction.commit().await?;
-    Ok((StatusCode::CREATED, Json(tenant)))
+    audit::record(&mut *work, id, &context.clock, &operator.actor, act).await?;
+    work.commit(&context, Answer::json(StatusCode::CREATED, &tenant)?).await
 }
 
 async fn list(

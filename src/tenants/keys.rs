@@ -11,9 +11,10 @@ use crate::{
         queries::{self, NewKey, StoredKey},
         scope,
     },
+    idempotency::{Done, Once},
     types::{KeyId, TenantId, Timestamp, text::Name},
     web::{
-        ApiError, Json, Path, Query,
+        Answer, ApiError, Json, Path, Query,
         fields::Fields,
         page::{self, Page, PageQuery},
     },
@@ -52,8 +53,8 @@ async fn make(
     context: &Context,
     tenant_id: TenantId,
     actor: &Actor,
-    body: CreateBody,
-) -> Result<KeyView, ApiError> {
+    Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     let now = context.clock.now();
     let mut fields = Fields::default();
     let name = fields.take("/name", Name::parse(body.name));
@@ -89,14 +90,13 @@ async fn make(
         expires_at,
         created_at: now,
     };
-    let mut transaction = context.pool.begin().await?;
-    if !queries::insert(&mut *transaction, tenant_id, new).await? {
+    let mut work = claim.begin(context, Some(tenant_id)).await?;
+    if !queries::insert(&mut *work, tenant_id, new).await? {
         return Err(ApiError::NotFound);
     }
     let act = audit::Act { action: "key.create", resource: &view.id.to_string(), fields: &[] };
-    audit::record(&mut *transaction, tenant_id, &context.clock, actor, act).await?;
-    transaction.commit().await?;
-    Ok(view)
+    audit::record(&mut *work, tenant_id, &context.clock, actor, act).await?;
+    work.commit(context, Answer::json(StatusCode::CREATED, &view)?).await
 }
 
 fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, String> {
@@ -131,10 +131,9 @@ pub async fn create_for(
     State(context): State<Context>,
     operator: Operator,
     Path(tenant): Path<TenantId>,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<KeyView>), ApiError> {
-    let view = make(&context, tenant, &operator.actor, body).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    once: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
+    make(&context, tenant, &operator.actor, once).await
 }
 
 pub async fn list_for(
@@ -162,16 +161,19 @@ pub async fn create(
     State(context): State<Context>,
     caller: Caller,
     tenant: Tenant<scope::Write>,
-    Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, Json<KeyView>), ApiError> {
+    once: Once<Json<CreateBody>>,
+) -> Result<Done, ApiError> {
     if let Some(key) = caller.key
-        && let Some(beyond) =
-            body.scopes.iter().find(|scope| SCOPES.contains(&scope.as_str()) && !key.scopes.contains(scope))
+        && let Some(beyond) = once
+            .body
+            .0
+            .scopes
+            .iter()
+            .find(|scope| SCOPES.contains(&scope.as_str()) && !key.scopes.contains(scope))
     {
         return Err(ApiError::Forbidden(format!("This key has no scope {beyond} to hand on.")));
     }
-    let view = make(&context, tenant.id, &tenant.actor, body).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    make(&context, tenant.id, &tenant.actor, once).await
 }
 
 pub async fn list(

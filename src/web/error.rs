@@ -12,6 +12,8 @@ use axum::{
 };
 use serde::Serialize;
 
+use super::answer::Answer;
+
 /// One thing that is wrong with a request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -57,6 +59,8 @@ pub enum ApiError {
     TooManyRequests { retry_after_s: u64 },
     /// 503: Postgres or the pool is away; trying again helps.
     Unavailable(Arc<str>),
+    /// No error at all: the request was answered before, and this is the answer. It ends a handler as errors do.
+    Answered(Box<Answer>),
     /// 500: a fault of ours. The text goes to the log alone.
     Internal(Arc<str>),
 }
@@ -115,7 +119,9 @@ impl ApiError {
             Self::Unavailable(_) => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
-            Self::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Posthaste failed"),
+            Self::Answered(_) | Self::Internal(_) => {
+                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Posthaste failed")
+            }
         }
     }
 
@@ -142,7 +148,9 @@ impl ApiError {
             Self::KeyReused => "Use a new key for a new request.".into(),
             Self::TooManyRequests { retry_after_s } => format!("Ask again in {retry_after_s} s.").into(),
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
-            Self::Internal(_) => "This is our fault. Give the request_id to whoever runs Posthaste.".into(),
+            Self::Answered(_) | Self::Internal(_) => {
+                "This is our fault. Give the request_id to whoever runs Posthaste.".into()
+            }
         }
     }
 }
@@ -164,6 +172,9 @@ pub struct Problem {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        if let Self::Answered(answer) = self {
+            return answer.into_response();
+        }
         let (word, status, title) = self.kind();
         let detail = self.detail();
         let (errors, cause) = match &self {

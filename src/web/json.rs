@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -116,13 +116,27 @@ async fn read_bytes<S: Send + Sync>(
     state: &S,
     limit_bytes: usize,
 ) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ApiError::TooLarge { limit_bytes }
-        } else {
-            ApiError::Malformed("The body could not be read.".into())
-        }
-    })
+    Bytes::from_request(request, state).await.map_err(|rejection| unread(rejection, limit_bytes))
+}
+
+/// Why the bytes of a body are not to be had.
+pub fn unread(rejection: BytesRejection, limit_bytes: usize) -> ApiError {
+    if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
+        ApiError::TooLarge { limit_bytes }
+    } else {
+        ApiError::Malformed("The body could not be read.".into())
+    }
+}
+
+/// What a route takes that has no use for a body: whatever comes is left unread.
+pub struct NoBody;
+
+impl<S: Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(_: Request, _: &S) -> Result<Self, ApiError> {
+        Ok(Self)
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

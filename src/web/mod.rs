@@ -1,5 +1,6 @@
 //! How HTTP looks here, whatever the feature: errors, bodies, pages, request ids.
 
+pub mod answer;
 pub mod error;
 pub mod fields;
 pub mod json;
@@ -7,5 +8,6 @@ pub mod page;
 pub mod rate_limit;
 pub mod request;
 
+pub use answer::Answer;
 pub use error::{ApiError, FieldError, OnConstraint};
 pub use json::{Json, Patch, Path, Query};

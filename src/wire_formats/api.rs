@@ -20,9 +20,10 @@ use crate::{
     auth::{Actor, Context, Tenant, scope},
     endpoints,
     formats::{Format, presets},
+    idempotency::{Done, Once},
     queue::control,
     types::TenantId,
-    web::{ApiError, Json, Path, fields::Fields},
+    web::{Answer, ApiError, Json, Path, fields::Fields},
 };
 
 /// Most formats of a tenant's own, and most versions that it can ever make of them.
@@ -99,8 +100,8 @@ async fn store(
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
-    Json(mut body): Json<Definition>,
-) -> Result<(StatusCode, Json<FormatView>), ApiError> {
+    Once { claim, body: Json(mut body) }: Once<Json<Definition>>,
+) -> Result<Done, ApiError> {
     let mut fields = Fields::default();
     let name = match body.name.take() {
         Some(name) if Format::is_name(&name) => Some(name),
@@ -118,25 +119,24 @@ async fn create(
         check_http(&mut fields, draft, None, &tenant.actor);
     }
     let (name, draft) = fields.done(|| Some((name?, draft?)))?;
-    let mut transaction = context.pool.begin().await?;
-    if !endpoints::queries::lock_tenant(&mut *transaction, tenant.id).await? {
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    if !endpoints::queries::lock_tenant(&mut *work, tenant.id).await? {
         return Err(ApiError::NotFound);
     }
-    if is_built_in(&name) || queries::find(&mut *transaction, tenant.id, &name).await?.is_some() {
+    if is_built_in(&name) || queries::find(&mut *work, tenant.id, &name).await?.is_some() {
         return Err(ApiError::Conflict("A wire format of this name exists.".into()));
     }
-    let counts = queries::counts(&mut *transaction, tenant.id).await?;
+    let counts = queries::counts(&mut *work, tenant.id).await?;
     if counts.formats >= FORMATS_MAX {
         return Err(ApiError::Conflict(
             format!("A tenant has at most {FORMATS_MAX} wire formats of its own.").into(),
         ));
     }
     check_versions(counts.versions)?;
-    let view = store(&context, &mut transaction, tenant.id, name, draft).await?;
+    let view = store(&context, &mut work, tenant.id, name, draft).await?;
     let act = audit::Act { action: "format.create", resource: &view.format.name, fields: &[] };
-    audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
-    transaction.commit().await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
+    work.commit(&context, Answer::json(StatusCode::CREATED, &view)?).await
 }
 
 fn check_versions(made: i64) -> Result<(), ApiError> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     extract::State,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,11 +18,12 @@ use crate::{
     endpoints::target::{render, request_headers},
     events::PublishBody,
     formats::{Format, FormatVersion},
+    idempotency::{Done, Once},
     queue::refill::EventBody,
     signing::Signer,
     types::{EventId, LocationId, Timestamp, secret::SigningSecret},
     web::{
-        ApiError, FieldError, Json,
+        Answer, ApiError, FieldError,
         fields::Fields,
         json::{Body, Object, from_bytes},
     },
@@ -46,7 +47,7 @@ struct PreviewBody<'a> {
 }
 
 #[derive(Serialize)]
-pub struct Preview {
+struct Preview {
     method: &'static str,
     headers: BTreeMap<String, String>,
     body: String,
@@ -60,12 +61,12 @@ struct SignedWith {
     at: &'static str,
 }
 
-/// Stores and sends nothing.
+/// Sends nothing.
 pub async fn preview(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
-    Body(bytes): Body,
-) -> Result<Json<Preview>, ApiError> {
+    Once { claim, body: Body(bytes) }: Once<Body>,
+) -> Result<Done, ApiError> {
     let Object(body): Object<PreviewBody<'_>> = from_bytes(&bytes)?;
     let mut fields = Fields::default();
     let format = format(&context, &tenant, &mut fields, body.format).await?;
@@ -92,12 +93,14 @@ pub async fn preview(
     let custom = CustomHeaders::default();
     let mut headers = request_headers(&custom, &signer, event_id, first_attempt, sent_at, &body);
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    Ok(Json(Preview {
+    let preview = Preview {
         method: "POST",
         headers: readable(&headers),
         body: String::from_utf8(body.into()).map_err(ApiError::internal)?,
         signed_with: SignedWith { secret: SECRET, at: SENT_AT },
-    }))
+    };
+    let work = claim.begin(&context, Some(tenant.id)).await?;
+    work.commit(&context, Answer::json(StatusCode::OK, &preview)?).await
 }
 
 async fn format(

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Module and floor, as `src/lib.rs` and ARCHITECTURE.md say.
-const FLOORS: [(&str, u8); 26] = [
+const FLOORS: &[(&str, u8)] = &[
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -28,6 +28,7 @@ const FLOORS: [(&str, u8); 26] = [
     ("deliveries", 3),
     ("wire_formats", 3),
     ("audit", 3),
+    ("idempotency", 3),
     ("api", 4),
     ("worker", 4),
     ("maintenance", 4),
@@ -101,7 +102,7 @@ fn imports_are_found_in_every_form() {
 #[test]
 fn no_floor_imports_a_higher_one_and_there_are_no_circles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let floors: BTreeMap<&str, u8> = FLOORS.into_iter().collect();
+    let floors: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
     let mut files = Vec::new();
     sources(&root, &mut files);
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -14,6 +14,7 @@ mod idempotency;
 mod isolation;
 mod locations;
 mod manners;
+mod once;
 mod publish;
 mod rebuilt;
 mod rotation;

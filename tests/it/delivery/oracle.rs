@@ -13,8 +13,13 @@ use tokio::{
 };
 
 use crate::helpers::{
-    Answer, Receiver, app::settings, client::Client, cluster::fresh_database, process::Process,
-    receiver::Seen, sql::Sql,
+    Answer, Receiver,
+    app::settings,
+    client::Client,
+    cluster::fresh_database,
+    process::Process,
+    receiver::Seen,
+    sql::{Sql, UNTRUE_STATS},
 };
 
 const TENANTS: usize = 5;
@@ -231,6 +236,7 @@ async fn whatever_was_accepted_has_arrived_or_is_accounted_for() {
                      WINDOW delivery AS (PARTITION BY shard, endpoint_id, event_id ORDER BY number, id)
                  ) AS retry WHERE gap < interval '1 second'";
     assert_eq!(sql.count(early).await, 0, "retries came early");
+    assert_eq!(sql.count(UNTRUE_STATS).await, 0, "statistics say something else than the rows");
     let doubles: usize = log
         .values()
         .map(|answers| answers.iter().filter(|is_success| **is_success).count().saturating_sub(1))

@@ -1,0 +1,104 @@
+//! The table of first answers.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Place;
+
+/// What is known of a key.
+pub struct Stored {
+    pub id: Uuid,
+    pub fingerprint: Vec<u8>,
+    /// Sealed. `None`: reserved, and not answered yet.
+    pub answer: Option<Vec<u8>>,
+    /// Whoever reserved it may still come back.
+    pub is_leased: bool,
+}
+
+/// Held until the transaction ends. False: somebody else has it.
+pub async fn lock(db: &mut PgConnection, lock: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, lock).fetch_one(db).await
+}
+
+pub async fn find(db: &mut PgConnection, place: &Place) -> sqlx::Result<Option<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT claim AS id, fingerprint, nullif(answer, '') AS answer, coalesce(leased_until > now(), false) AS "is_leased!"
+           FROM idempotency WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4"#,
+        place.shard.column(),
+        place.tenant,
+        place.key.route,
+        place.key.key
+    )
+    .fetch_optional(db)
+    .await
+}
+
+pub async fn reserve(db: &mut PgConnection, place: &Place, lease_s: u32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO idempotency (shard, tenant_id, route, key, claim, fingerprint, answer, created_at, leased_until)
+         VALUES ($1, $2, $3, $4, $5, $6, '', now(), now() + $7 * interval '1 second')
+         ON CONFLICT (shard, tenant_id, route, key)
+         DO UPDATE SET claim = excluded.claim, leased_until = excluded.leased_until",
+        place.shard.column(),
+        place.tenant,
+        place.key.route,
+        place.key.key,
+        place.id,
+        &place.key.fingerprint[..],
+        f64::from(lease_s)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn release(db: &mut PgConnection, place: &Place) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM idempotency WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4 AND claim = $5",
+        place.shard.column(),
+        place.tenant,
+        place.key.route,
+        place.key.key,
+        place.id
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn store(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx::Result<()> {
+    if place.reserved {
+        return amend(db, place, sealed).await;
+    }
+    sqlx::query!(
+        "INSERT INTO idempotency (shard, tenant_id, route, key, claim, fingerprint, answer, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, now())",
+        place.shard.column(),
+        place.tenant,
+        place.key.route,
+        place.key.key,
+        place.id,
+        &place.key.fingerprint[..],
+        sealed
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Only by whoever claimed it last.
+pub async fn amend(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE idempotency SET answer = $6 WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4 AND claim = $5",
+        place.shard.column(),
+        place.tenant,
+        place.key.route,
+        place.key.key,
+        place.id,
+        sealed
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
