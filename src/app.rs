@@ -171,6 +171,7 @@ impl App {
                 handed,
             };
             workers.spawn(worker::run(parts, stop_work.clone()));
+            workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
             workers.spawn(maintenance::run(
                 pools.api.clone(),

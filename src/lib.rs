@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 5 | `cli` → [`app`] |
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
-//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`wire_formats`], [`audit`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
@@ -28,6 +28,7 @@ pub mod events;
 pub mod format_book;
 pub mod formats;
 pub mod idempotency;
+pub mod jobs;
 pub mod locations;
 pub mod maintenance;
 pub mod queue;

@@ -23,7 +23,7 @@ use crate::{
     endpoints::{self, Tester},
     event_types,
     events::{self, EventsState},
-    locations, tenants,
+    jobs, locations, tenants,
     web::{
         ApiError,
         json::BODY_MAX_BYTES,
@@ -57,6 +57,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(wire_formats::router(context.clone()))
         .merge(deliveries::router(context.clone()))
         .merge(deliveries::test_router(tester.clone()))
+        .merge(jobs::router(context.clone()))
         .merge(audit::router(context.clone()))
         .merge(health::router(context.clone()))
         .fallback(async || ApiError::NotFound)

@@ -4,6 +4,7 @@
 //! Duties are small and repeat themselves, so a crash in the middle costs nothing.
 
 mod failing;
+pub mod jobs;
 pub mod partitions;
 mod purge;
 
@@ -37,6 +38,7 @@ pub async fn run(pool: PgPool, clock: Clock, retention_days: u16, stop: Cancella
             partitions::tend(&pool, &clock, retention_days).await?;
             failing::disable(&pool).await?;
             purge::deleted_endpoints(&pool).await?;
+            crate::jobs::purge_finished(&pool, retention_days).await?;
             purge::old_keys_and_nodes(&pool).await
         };
         tokio::select! {

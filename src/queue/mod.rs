@@ -23,6 +23,7 @@ pub mod handoff;
 pub mod ingest;
 pub mod ownership;
 pub mod refill;
+pub mod requeue;
 pub mod stats;
 pub mod test_event;
 

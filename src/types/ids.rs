@@ -142,6 +142,8 @@ ids! {
     AttemptId = "att_";
     /// An API key.
     KeyId = "key_";
+    /// Work that takes longer than a request.
+    JobId = "job_";
     /// An entry of the audit log.
     AuditId = "aud_";
 }

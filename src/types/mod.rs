@@ -9,4 +9,6 @@ pub mod secret;
 pub mod text;
 
 pub use clock::{Clock, Timestamp};
-pub use ids::{AttemptId, AuditId, EndpointId, EventId, KeyId, LocationId, SHARD_COUNT, Shard, TenantId};
+pub use ids::{
+    AttemptId, AuditId, EndpointId, EventId, JobId, KeyId, LocationId, SHARD_COUNT, Shard, TenantId,
+};

@@ -169,6 +169,9 @@ async fn query_parameters_are_checked() {
         let endpoint = json!({"id": house.ids.fill("{endpoint_id}")});
         house.tenant.delivery_when(&second, &endpoint, |delivery| delivery["status"] == "succeeded").await;
         house.tenant.endpoint("https://e.example.com/", json!({})).await;
+        let since = json!({"since": "2026-01-01T00:00:00Z"});
+        let recover = house.ids.fill("/v1/endpoints/{endpoint_id}/recover");
+        house.tenant.job_ended(&client.post(&recover, since).await.expect(202)).await;
     }
     let scene = Scene { before: Stored::read(&mut scene.app.sql().await).await, ..scene };
     let mut cursors = Vec::new();

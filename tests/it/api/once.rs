@@ -65,6 +65,9 @@ async fn every_post_is_done_once() {
         }
         let client = caller(&app, &house, route).with("idempotency-key", &what.replace(' ', "_"));
         let first = route.call(&client, &house.ids).await;
+        let at_rest =
+            |page: &Value| page["data"].as_array().unwrap().iter().all(|job| job["status"] != "running");
+        house.tenant.client.get_until("/v1/jobs", at_rest).await;
         let before = Stored::read(&mut app.sql().await).await;
         let repeat = route.call(&client, &house.ids).await;
         assert_repeats(&first, &repeat, &what);

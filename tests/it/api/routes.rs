@@ -60,6 +60,7 @@ const OWN_FORMAT: &str = r#"{"envelope": {"id": "{{id}}"}, "signatures": [{"head
 const NEW_FORMAT: &str = r#"{"name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
     "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
 const PREVIEW: &str = r#"{"format": "standard", "event": {"type": "message.sent", "data": {}}}"#;
+const RECOVER: Takes = Object(r#"{"rate_per_s": 100, "since": "2026-01-01T00:00:00Z"}"#);
 
 const fn route(method: &'static str, path: &'static str, who: Who, takes: Takes) -> Route {
     Route { method, path, who, takes }
@@ -99,6 +100,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
     route("POST", "/v1/endpoints/{endpoint_id}/test", WRITE, Perhaps(r#"{"event_type": "message.sent"}"#)),
     route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
+    route("POST", "/v1/endpoints/{endpoint_id}/recover", WRITE, RECOVER),
     route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
     route("POST", "/v1/events/batch", PUBLISH, BATCH),
@@ -106,6 +108,10 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/events/{event_id}/deliveries/{endpoint_id}", READ, Nothing),
     route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", WRITE, Nothing),
     route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", WRITE, Nothing),
+    route("POST", "/v1/events/{event_id}/replay", WRITE, Perhaps(r#"{"endpoint_ids": null}"#)),
+    route("GET", "/v1/jobs", READ, Nothing),
+    route("GET", "/v1/jobs/{job_id}", READ, Nothing),
+    route("DELETE", "/v1/jobs/{job_id}", WRITE, Nothing),
     route("GET", "/v1/audit", READ, Nothing),
     route("GET", "/v1/event-types", READ, Nothing),
     route("POST", "/v1/event-types", WRITE, TYPE),
@@ -124,7 +130,7 @@ pub const ROUTES: &[Route] = &[
 
 /// Lists that come in pages.
 pub fn lists() -> impl Iterator<Item = &'static Route> {
-    const LISTS: [&str; 9] = [
+    const LISTS: [&str; 10] = [
         "/v1/tenants",
         "/v1/tenants/{tenant_id}/keys",
         "/v1/keys",
@@ -134,6 +140,7 @@ pub fn lists() -> impl Iterator<Item = &'static Route> {
         "/v1/endpoints/{endpoint_id}/deliveries",
         "/v1/locations/{location_id}/events",
         "/v1/audit",
+        "/v1/jobs",
     ];
     ROUTES.iter().filter(|route| route.method == "GET" && LISTS.contains(&route.path))
 }
@@ -192,12 +199,13 @@ impl Ids {
     }
 }
 
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 9] = [
     ("{tenant_id}", "ten_"),
     ("{key_id}", "key_"),
     ("{location_id}", "loc_"),
     ("{endpoint_id}", "ep_"),
     ("{event_id}", "evt_"),
+    ("{job_id}", "job_"),
     ("{name}", ""),
     ("{format}", ""),
     ("{preset}", ""),
@@ -224,12 +232,16 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
     format["name"] = json!("own_format");
     tenant.client.post("/v1/formats", format).await.expect(201);
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    let job = tenant.client.post(&format!("{path}/recover"), since).await.expect(202);
+    tenant.job_ended(&job).await;
     let ids = [
         tenant.id.clone(),
         text(&key),
         tenant.location_id.clone(),
         text(&endpoint),
         text(&event),
+        text(&job),
         "own.type".into(),
         "own_format".into(),
         "standard".into(),

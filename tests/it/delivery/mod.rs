@@ -7,3 +7,4 @@ mod limits;
 mod neglect;
 mod oracle;
 mod processes;
+mod recover;

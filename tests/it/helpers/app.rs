@@ -207,6 +207,12 @@ impl Tenant {
         self.client.poke(&path).await.expect(200)
     }
 
+    /// The job once it has ended.
+    pub async fn job_ended(&self, job: &serde_json::Value) -> serde_json::Value {
+        let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
+        self.client.get_until(&path, |job| job["status"] != "running").await
+    }
+
     /// `retry` or `cancel` of a delivery.
     pub async fn tell_delivery(
         &self,

@@ -1,0 +1,94 @@
+//! What a job looks like, from outside and from within.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    queue::requeue::Wanted,
+    types::{EndpointId, EventId, JobId, TenantId, Timestamp},
+};
+
+/// What is to be done. Stored as JSON: what older versions wrote must stay readable.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Task {
+    /// Deliveries to one endpoint whose events were received in a period.
+    Recover { endpoint_id: EndpointId, wanted: Wanted, rate_per_s: Option<u32> },
+    /// One event to these endpoints, in the order of their ids.
+    Replay { event_id: EventId, endpoint_ids: Vec<EndpointId> },
+}
+
+impl Task {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Recover { .. } => "recover",
+            Self::Replay { .. } => "replay",
+        }
+    }
+
+    pub fn endpoint_id(&self) -> Option<EndpointId> {
+        match self {
+            Self::Recover { endpoint_id, .. } => Some(*endpoint_id),
+            Self::Replay { .. } => None,
+        }
+    }
+
+    pub fn event_id(&self) -> Option<EventId> {
+        match self {
+            Self::Replay { event_id, .. } => Some(*event_id),
+            Self::Recover { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Job {
+    pub id: JobId,
+    /// `recover`, `replay` or `purge`.
+    pub kind: String,
+    /// `running`, `succeeded`, `canceled` or `failed`.
+    pub status: String,
+    pub endpoint_id: Option<EndpointId>,
+    pub event_id: Option<EventId>,
+    /// Counted when the job was made.
+    pub total: i64,
+    /// What was pending by the time that the job came to it was left alone, and is not counted.
+    pub done: i64,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A job at work.
+#[derive(Debug)]
+pub struct Running {
+    pub tenant_id: TenantId,
+    pub id: JobId,
+    pub task: serde_json::Value,
+    pub cursor: Option<Uuid>,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// How far the job is now.
+    pub cursor: Option<Uuid>,
+    pub done: i64,
+    /// Whose owner is to be told of new rows.
+    pub rung: Vec<EndpointId>,
+    pub next: Next,
+}
+
+#[derive(Debug, Default)]
+pub enum Next {
+    /// A further step, as soon as the rate allows for it.
+    #[default]
+    Step,
+    /// A further step, after this many units at this rate.
+    Paced {
+        per_s: u32,
+    },
+    Succeeded,
+    Failed(&'static str),
+}
