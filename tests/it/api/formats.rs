@@ -16,14 +16,19 @@ fn format(fields: Value) -> Value {
         "envelope": {"event": "{{type}}", "payload": "{{data}}"},
         "signatures": [signature(json!({}))],
     });
-    format.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+    merge(&mut format, fields);
     format
+}
+
+fn merge(object: &mut Value, fields: Value) {
+    let (Value::Object(object), Value::Object(fields)) = (object, fields) else { panic!("not objects") };
+    object.extend(fields);
 }
 
 fn signature(fields: Value) -> Value {
     let mut signature = json!({"header": "X-Own-Signature", "algorithm": "hmac-sha256", "key": "text",
         "content": "{{body}}", "encoding": "hex"});
-    signature.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+    merge(&mut signature, fields);
     signature
 }
 
@@ -341,7 +346,7 @@ async fn endpoints_are_held_to_their_format_and_formats_to_their_endpoints() {
     let endpoint = |fields: Value| {
         let mut body =
             json!({"name": "E", "url": "https://e.example.com/", "event_types": ["*"], "format": "own"});
-        body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+        merge(&mut body, fields);
         body
     };
     let post = async |fields| client.post("/v1/endpoints", endpoint(fields)).await;
