@@ -191,6 +191,7 @@ impl App {
                 formats,
                 operator: operator.key.hash(),
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
+                retention_days: settings.retention_days,
             });
             let events = EventsState::new(context.clone(), ingest, pools.api.clone());
             let tester = Tester::new(context.clone(), sender, workers.clone(), stop_api.clone());

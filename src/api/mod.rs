@@ -55,7 +55,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(event_types::router(context.clone()))
         .merge(events::router(events))
         .merge(wire_formats::router(context.clone()))
-        .merge(deliveries::router(context.clone()))
+        .merge(deliveries::router(context))
         .merge(deliveries::test_router(tester.clone()))
         .merge(jobs::router(context.clone()))
         .merge(audit::router(context.clone()))

@@ -6,7 +6,12 @@ use moka::future::Cache;
 use sqlx::PgPool;
 
 use super::{keys::KeyHash, queries::StoredKey};
-use crate::{egress::Policy, format_book::FormatBook, seal::Vault, types::Clock};
+use crate::{
+    egress::Policy,
+    format_book::FormatBook,
+    seal::Vault,
+    types::{Clock, Timestamp},
+};
 
 /// Keys remembered for publishing; a remembered one is checked again in the statement that publishes.
 const KEY_CACHE_ENTRIES: u64 = 10_000;
@@ -25,6 +30,7 @@ pub struct Parts {
     pub operator: KeyHash,
     /// Addresses that deliveries come from, for information.
     pub egress_ips: Vec<String>,
+    retention_days: u16,
     pub(super) keys: Cache<KeyHash, Arc<StoredKey>>,
 }
 
@@ -37,13 +43,33 @@ pub struct ContextParts {
     pub formats: FormatBook,
     pub operator: KeyHash,
     pub egress_ips: Vec<String>,
+    pub retention_days: u16,
 }
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { pool, clock, vault, policy, formats, operator, egress_ips } = parts;
+        let ContextParts { pool, clock, vault, policy, formats, operator, egress_ips, retention_days } =
+            parts;
         let keys = Cache::builder().max_capacity(KEY_CACHE_ENTRIES).time_to_live(KEY_CACHE_TTL).build();
-        Self(Arc::new(Parts { pool, clock, vault, policy, formats, operator, egress_ips, keys }))
+        Self(Arc::new(Parts {
+            pool,
+            clock,
+            vault,
+            policy,
+            formats,
+            operator,
+            egress_ips,
+            retention_days,
+            keys,
+        }))
+    }
+}
+
+impl Parts {
+    /// History that is older has expired, but for deliveries that still wait. It goes by whole days.
+    pub fn oldest(&self) -> Timestamp {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        self.clock.now().minus(DAY * (u32::from(self.retention_days) + 1))
     }
 }
 

@@ -31,7 +31,17 @@ const ENGINE_SETTINGS: [(&str, &str); 6] = [
 
 /// The engine's statements are short; one that is not must not hold a connection for ever.
 const ENGINE_STATEMENT_TIMEOUT: (&str, &str) = ("statement_timeout", "30s");
-const API_SETTINGS: [(&str, &str); 2] = [("statement_timeout", "15s"), ("lock_timeout", "5s")];
+/// The API reads by key, a page at a time: plans for more than that (scans, hashes of whole tables, compiled code) are chosen by
+/// wrong statistics alone.
+const API_SETTINGS: [(&str, &str); 7] = [
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("statement_timeout", "15s"),
+    ("lock_timeout", "5s"),
+];
 
 /// What the parts of the program connect with.
 #[derive(Clone)]

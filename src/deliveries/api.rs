@@ -1,4 +1,4 @@
-//! Routes of the deliveries.
+//! Routes of one delivery.
 
 use axum::{
     Router,
@@ -7,14 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-
 use sqlx::PgConnection;
 
-use super::{
-    attempts::Rebuild,
-    model::{Delivery, WholeDelivery},
-    queries,
-};
+use super::{attempts::Rebuild, model::WholeDelivery, queries};
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
@@ -25,30 +20,8 @@ use crate::{
         control::{self, Canceled, Retried},
     },
     types::{EndpointId, EventId},
-    web::{
-        Answer, ApiError, Json, Path, Query,
-        json::NoBody,
-        page::{Page, PageQuery, Scope},
-    },
+    web::{Answer, ApiError, Json, Path, json::NoBody},
 };
-
-/// An endpoint's message history, newest event first.
-async fn of_endpoint(
-    State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
-    Path(endpoint): Path<EndpointId>,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<Page<Delivery>>, ApiError> {
-    endpoints::queries::find(&context.pool, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
-    let scope = Scope::new(&["deliveries", &tenant.id.to_string(), &endpoint.to_string()]);
-    let keyset = scope.keyset(&query)?;
-    let events = queries::page_of_endpoint(&context.pool, endpoint, keyset).await?;
-    let Page { data, next_cursor, prev_cursor } = scope.page(&query, keyset, events, |event| event.uuid());
-    // One that is purged between the two reads is missing from its page, and ends the list no earlier.
-    let pairs: Vec<_> = data.into_iter().map(|event| (endpoint, event)).collect();
-    let data = queries::describe(&context.pool, tenant.id, &pairs).await?;
-    Ok(Json(Page { data, next_cursor, prev_cursor }))
-}
 
 async fn whole(
     context: &Context,
@@ -135,7 +108,6 @@ async fn cancel(
 
 pub fn router(context: Context) -> Router {
     Router::new()
-        .route("/v1/endpoints/{endpoint_id}/deliveries", get(of_endpoint))
         .route("/v1/events/{event_id}/deliveries/{endpoint_id}", get(read))
         .route("/v1/events/{event_id}/deliveries/{endpoint_id}/retry", post(retry))
         .route("/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", post(cancel))

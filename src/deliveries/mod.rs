@@ -4,13 +4,25 @@
 //! is paused or disabled), else among the settled ones it failed or was canceled, else one of its attempts succeeded.
 
 mod api;
+mod attempt_history;
 mod attempts;
+mod history;
 mod model;
 mod queries;
 mod test_event;
+mod walk;
 
-pub use api::router;
+use axum::Router;
+
+use crate::auth::Context;
+
 pub use attempts::readable;
 pub use model::Delivery;
 pub use queries::describe;
 pub use test_event::router as test_router;
+
+pub fn router(context: &Context) -> Router {
+    api::router(context.clone())
+        .merge(history::router(context.clone()))
+        .merge(attempt_history::router(context.clone()))
+}

@@ -65,6 +65,16 @@ pub struct AttemptView {
     pub remote_addr: Option<String>,
 }
 
+/// An attempt among those of other deliveries.
+#[derive(Debug, Serialize)]
+pub struct ListedAttempt {
+    pub event_id: EventId,
+    /// `null` where the event has expired.
+    pub event_type: Option<String>,
+    #[serde(flatten)]
+    pub attempt: AttemptView,
+}
+
 #[derive(Debug, Serialize)]
 pub struct ResponseView {
     pub status: i16,

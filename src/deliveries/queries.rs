@@ -4,11 +4,13 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::model::Delivery;
-use crate::{
-    queue::{Cause, finish::Attempt},
-    types::{AttemptId, EndpointId, EventId, LocationId, TenantId, Timestamp},
-    web::page::Keyset,
-};
+use crate::types::{EndpointId, EventId, LocationId, TenantId, Timestamp};
+
+mod attempts;
+mod lanes;
+
+pub use attempts::{AttemptKey, AttemptRow, attempt_keys, attempts, attempts_of};
+pub use lanes::{Lane, Listed, Places, listed, nearest};
 
 /// Column value of attempts that belong to no delivery.
 const TEST: i16 = 3;
@@ -79,147 +81,6 @@ pub async fn describe(
                 next_attempt_at,
                 created_at,
             }
-        })
-        .collect())
-}
-
-/// A page of an endpoint's deliveries: the edges of three indexes, merged.
-pub async fn page_of_endpoint(
-    db: impl PgExecutor<'_>,
-    endpoint: EndpointId,
-    page: Keyset,
-) -> sqlx::Result<Vec<EventId>> {
-    sqlx::query_scalar!(
-        r#"
-        SELECT p.event_id AS "event_id!: EventId" FROM (
-            (SELECT u.event_id FROM (
-                (SELECT event_id FROM queue WHERE NOT $3 AND shard = $1 AND endpoint_id = $2 AND event_id < $4
-                 ORDER BY event_id DESC LIMIT $5)
-                UNION (SELECT event_id FROM settled WHERE NOT $3 AND shard = $1 AND endpoint_id = $2 AND event_id < $4
-                 ORDER BY event_id DESC LIMIT $5)
-                UNION (SELECT DISTINCT event_id FROM attempts WHERE NOT $3 AND shard = $1 AND endpoint_id = $2 AND event_id < $4
-                 AND cause <> $6 ORDER BY event_id DESC LIMIT $5)
-            ) u ORDER BY u.event_id DESC LIMIT $5)
-            UNION ALL
-            (SELECT u.event_id FROM (
-                (SELECT event_id FROM queue WHERE $3 AND shard = $1 AND endpoint_id = $2 AND event_id > $4
-                 ORDER BY event_id LIMIT $5)
-                UNION (SELECT event_id FROM settled WHERE $3 AND shard = $1 AND endpoint_id = $2 AND event_id > $4
-                 ORDER BY event_id LIMIT $5)
-                UNION (SELECT DISTINCT event_id FROM attempts WHERE $3 AND shard = $1 AND endpoint_id = $2 AND event_id > $4
-                 AND cause <> $6 ORDER BY event_id LIMIT $5)
-            ) u ORDER BY u.event_id LIMIT $5)
-        ) p ORDER BY p.event_id DESC
-        "#,
-        endpoint.shard().column(),
-        endpoint.uuid(),
-        page.backwards,
-        page.edge,
-        page.fetch(),
-        TEST
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// An attempt as it is stored.
-#[derive(Debug)]
-pub struct AttemptRow {
-    pub id: AttemptId,
-    pub at: Timestamp,
-    pub number: i32,
-    pub endpoint_version: i32,
-    pub format_version: i32,
-    pub cause: Cause,
-    pub succeeded: bool,
-    pub error: Option<String>,
-    pub error_detail: Option<String>,
-    pub duration_ms: i32,
-    pub dns_ms: Option<i32>,
-    pub connect_ms: Option<i32>,
-    pub tls_ms: Option<i32>,
-    pub first_byte_ms: Option<i32>,
-    pub remote_addr: Option<String>,
-    pub response_status: Option<i16>,
-    pub response_headers: Option<Vec<u8>>,
-    pub response_body: Option<Vec<u8>>,
-    pub truncated: bool,
-}
-
-impl From<Attempt> for AttemptRow {
-    /// As it is stored, without reading it again.
-    fn from(attempt: Attempt) -> Self {
-        let (error, error_detail) = attempt.error.map(|(class, detail)| (class.to_owned(), detail)).unzip();
-        let response = attempt.response;
-        Self {
-            id: attempt.id,
-            at: attempt.at,
-            number: attempt.number,
-            endpoint_version: attempt.endpoint_version,
-            format_version: attempt.format_version,
-            cause: attempt.cause,
-            succeeded: error.is_none(),
-            error,
-            error_detail,
-            duration_ms: attempt.duration_ms,
-            dns_ms: attempt.dns_ms,
-            connect_ms: attempt.connect_ms,
-            tls_ms: attempt.tls_ms,
-            first_byte_ms: attempt.first_byte_ms,
-            remote_addr: attempt.remote_addr,
-            response_status: response.as_ref().map(|response| response.status),
-            truncated: response.as_ref().is_some_and(|response| response.truncated),
-            response_headers: response.as_ref().map(|response| response.headers.to_vec()),
-            response_body: response.map(|response| response.body.to_vec()),
-        }
-    }
-}
-
-/// All attempts of a delivery, oldest first.
-pub async fn attempts(
-    db: impl PgExecutor<'_>,
-    tenant: TenantId,
-    endpoint: EndpointId,
-    event: EventId,
-) -> sqlx::Result<Vec<AttemptRow>> {
-    let rows = sqlx::query!(
-        r#"
-        SELECT id AS "id: AttemptId", at AS "at: Timestamp", number, endpoint_version, format_version, cause, succeeded, error,
-            error_detail, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, response_status,
-            response_headers, response_body, truncated
-        FROM attempts WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3 AND tenant_id = $4 AND cause <> $5
-        ORDER BY number, id
-        "#,
-        endpoint.shard().column(),
-        endpoint.uuid(),
-        event.uuid(),
-        tenant.uuid(),
-        TEST
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| AttemptRow {
-            id: row.id,
-            at: row.at,
-            number: row.number,
-            endpoint_version: row.endpoint_version,
-            format_version: row.format_version,
-            cause: Cause::from_column(row.cause),
-            succeeded: row.succeeded,
-            error: row.error,
-            error_detail: row.error_detail,
-            duration_ms: row.duration_ms,
-            dns_ms: row.dns_ms,
-            connect_ms: row.connect_ms,
-            tls_ms: row.tls_ms,
-            first_byte_ms: row.first_byte_ms,
-            remote_addr: row.remote_addr,
-            response_status: row.response_status,
-            response_headers: row.response_headers,
-            response_body: row.response_body,
-            truncated: row.truncated,
         })
         .collect())
 }

@@ -5,9 +5,10 @@ use axum::{
     extract::{DefaultBodyLimit, FromRef, State},
     routing::{get, post},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::{
     ingest::Ingest,
@@ -19,13 +20,17 @@ use crate::{
     auth::{Context, Tenant, scope},
     deliveries::{self, Delivery},
     locations::{self, LocationRef},
-    types::{EventId, LocationId, Timestamp},
+    types::{EventId, LocationId, TenantId, Timestamp, event_type::Pattern},
     web::{
         ApiError, Json, Path, Query,
+        filter::{self, IdRange, Period},
         json::BATCH_BODY_MAX_BYTES,
-        page::{Page, PageQuery, Scope},
+        page::{Chunk, Keyset, Page, PageQuery, Scope, Source},
     },
 };
+
+/// Events that are looked at for one page of a list.
+const SCAN_MAX: u16 = 2_000;
 
 /// What publishing needs besides the context.
 #[derive(Clone)]
@@ -87,19 +92,59 @@ struct WholeEvent {
     deliveries: Vec<Delivery>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<u16>,
+    cursor: Option<String>,
+    event_type: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+struct Events<'a> {
+    pool: &'a PgPool,
+    tenant: TenantId,
+    location: LocationId,
+    range: IdRange,
+    event_type: Option<Pattern>,
+}
+
+impl Source for Events<'_> {
+    type Row = EventRow;
+    type Edge = Uuid;
+
+    async fn read(&self, keyset: Keyset) -> sqlx::Result<Chunk<EventRow, Uuid>> {
+        let rows = queries::page(self.pool, self.tenant, self.location, self.range, keyset).await?;
+        let fits = |event: &EventRow| {
+            self.event_type.as_ref().is_none_or(|pattern| pattern.matches_name(&event.event_type))
+        };
+        Ok(Chunk::of(keyset, rows, |event| event.id.uuid(), fits))
+    }
+}
+
+/// Newest first. A page looks at 2,000 events at most: where few of them match, it is shorter than its limit, and the list goes
+/// on as long as there is a `next_cursor`.
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
     Path(location): Path<LocationRef>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<EventView>>, ApiError> {
+    let event_type = filter::event_type(query.event_type)?;
+    let period = Period::parse(query.since.as_deref(), query.until.as_deref())?;
     let location =
-        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
-    let scope = Scope::new(&["events", &tenant.id.to_string(), &location.id.to_string()]);
-    let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&context.pool, tenant.id, location.id, keyset).await?;
-    let views = rows.into_iter().map(EventView::from).collect();
-    Ok(Json(scope.page(&query, keyset, views, |event: &EventView| event.id.uuid())))
+        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?.id;
+    let [since, until] = period.told();
+    let pattern = event_type.as_ref().map(Pattern::as_str).unwrap_or_default();
+    let scope =
+        Scope::new(&["events", &tenant.id.to_string(), &location.to_string(), pattern, &since, &until]);
+    let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
+    let keyset = scope.keyset(&page_query)?;
+    let (pool, range) = (&context.pool, period.ids());
+    let events = Events { pool, tenant: tenant.id, location, range, event_type };
+    let scanned = keyset.scan(&events, SCAN_MAX).await?;
+    Ok(Json(scope.page_of(&page_query, keyset, scanned).map(EventView::from)))
 }
 
 async fn read(

@@ -5,7 +5,7 @@ use sqlx::PgExecutor;
 
 use crate::{
     types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp},
-    web::page::Keyset,
+    web::{filter::IdRange, page::Keyset},
 };
 
 /// An event without its data.
@@ -26,8 +26,14 @@ pub async fn page(
     db: impl PgExecutor<'_>,
     tenant: TenantId,
     location: LocationId,
+    range: IdRange,
     page: Keyset,
 ) -> sqlx::Result<Vec<EventRow>> {
+    let (after, before) = if page.backwards {
+        (range.after.max(page.edge), range.before)
+    } else {
+        (range.after, range.before.min(page.edge))
+    };
     sqlx::query_as!(
         EventRow,
         r#"
@@ -35,18 +41,19 @@ pub async fn page(
             p.occurred_at AS "occurred_at!: Timestamp", p.channel, p.api_version, p.live_mode AS "live_mode!", p.tags,
             p.endpoint_ids AS "endpoint_ids!: Vec<EndpointId>"
         FROM (
-            (SELECT * FROM events WHERE NOT $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id < $5
-             ORDER BY id DESC LIMIT $6)
+            (SELECT * FROM events WHERE NOT $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id > $5 AND id < $6
+             ORDER BY id DESC LIMIT $7)
             UNION ALL
-            (SELECT * FROM events WHERE $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id > $5
-             ORDER BY id LIMIT $6)
+            (SELECT * FROM events WHERE $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id > $5 AND id < $6
+             ORDER BY id LIMIT $7)
         ) p ORDER BY p.id DESC
         "#,
         location.shard().column(),
         location.uuid(),
         tenant.uuid(),
         page.backwards,
-        page.edge,
+        after,
+        before,
         page.fetch()
     )
     .fetch_all(db)

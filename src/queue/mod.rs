@@ -29,13 +29,14 @@ pub mod test_event;
 
 use crate::types::{EndpointId, EventId, Shard, Timestamp};
 
-/// What caused an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What caused an attempt, and how that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[repr(i16)]
 pub enum Cause {
-    Scheduled,
-    Manual,
-    Replay,
-    Test,
+    Scheduled = 0,
+    Manual = 1,
+    Replay = 2,
+    Test = 3,
 }
 
 impl Cause {

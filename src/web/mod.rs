@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod error;
 pub mod fields;
+pub mod filter;
 pub mod json;
 pub mod page;
 pub mod rate_limit;

@@ -1,14 +1,21 @@
 //! Keyset pages: newest first, forwards and backwards, never by offset.
 //!
 //! A cursor is opaque, and bound to the tenant, the list and its filters: one that was made elsewhere is a 400 rather than
-//! a page of something else. It holds the id of the row at a page's edge, so pages stay put while new rows arrive.
+//! a page of something else. It holds the key of the row at a page's edge, so pages stay put while new rows arrive.
+//!
+//! A list with filters that no index serves looks at a bounded number of rows for a page ([`Keyset::scan`]). Where few of them
+//! match, the page is shorter than its limit, empty perhaps, and its cursor leads on from the last row that was looked at: a
+//! list has ended when there is no cursor, not when a page is short.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::{
+    error::ApiError,
+    filter::{above, below},
+};
 
 pub const LIMIT_DEFAULT: u16 = 50;
 pub const LIMIT_MAX: u16 = 250;
@@ -22,19 +29,146 @@ pub struct PageQuery {
     pub cursor: Option<String>,
 }
 
-/// What a list's SQL needs: rows below `before` (or above `after`), nearest first, one more than the page holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Keyset {
-    pub backwards: bool,
-    /// The row at the edge; the highest id there is, for the first page.
-    pub edge: Uuid,
-    limit: u16,
+/// The key that a list is ordered by.
+pub trait Edge: Copy + Ord + Send {
+    /// Above every row.
+    const TOP: Self;
+
+    /// The next lower key.
+    fn below(self) -> Self;
+    /// The next higher key.
+    fn above(self) -> Self;
+    fn write(self, bytes: &mut Vec<u8>);
+    fn read(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Keyset {
+impl Edge for Uuid {
+    const TOP: Self = Self::max();
+
+    fn below(self) -> Self {
+        below(self)
+    }
+
+    fn above(self) -> Self {
+        above(self)
+    }
+
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_slice(bytes).ok()
+    }
+}
+
+impl Edge for (Uuid, Uuid) {
+    const TOP: Self = (Uuid::max(), Uuid::max());
+
+    fn below(self) -> Self {
+        if self.1.is_nil() { (below(self.0), Uuid::max()) } else { (self.0, below(self.1)) }
+    }
+
+    fn above(self) -> Self {
+        if self.1.is_max() { (above(self.0), Uuid::nil()) } else { (self.0, above(self.1)) }
+    }
+
+    fn write(self, bytes: &mut Vec<u8>) {
+        self.0.write(bytes);
+        self.1.write(bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (first, second) = bytes.split_at_checked(size_of::<Uuid>())?;
+        Some((Edge::read(first)?, Edge::read(second)?))
+    }
+}
+
+/// What a list's SQL needs: rows below the edge (or above it, backwards), nearest first, one more than the page holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyset<E = Uuid> {
+    pub backwards: bool,
+    /// The row at the edge; the highest key there is, for the first page.
+    pub edge: E,
+    limit: u16,
+    fetch: u16,
+}
+
+/// Rows that were looked at in one go, nearest first.
+pub struct Chunk<T, E> {
+    /// The key of each, and the row if it belongs to the list.
+    pub rows: Vec<(E, Option<T>)>,
+    /// There may be more beyond this key.
+    pub beyond: Option<E>,
+}
+
+/// What a list is read from.
+pub trait Source {
+    type Row;
+    type Edge: Edge;
+
+    /// At most [`Keyset::fetch`] rows. Fewer, with something beyond, ends the reading for this page.
+    fn read(
+        &self,
+        keyset: Keyset<Self::Edge>,
+    ) -> impl Future<Output = sqlx::Result<Chunk<Self::Row, Self::Edge>>> + Send;
+}
+
+/// Rows of a page, newest first, and how far was looked for them.
+pub struct Scanned<T, E> {
+    rows: Vec<(E, T)>,
+    reached: Option<E>,
+}
+
+/// How much more is read each time that a filter leaves a page unfilled.
+const READ_MORE: u16 = 4;
+
+impl<E: Edge> Keyset<E> {
     /// Rows to read: one more tells whether there is another page.
     pub fn fetch(self) -> i64 {
-        i64::from(self.limit) + 1
+        i64::from(self.fetch)
+    }
+
+    /// Reads on until the page is full, the list ends, or so many rows have been looked at.
+    pub async fn scan<S: Source<Edge = E>>(self, source: &S, most: u16) -> sqlx::Result<Scanned<S::Row, E>> {
+        let wanted = usize::from(self.fetch);
+        let (mut keyset, mut left, mut rows) = (self, most, Vec::new());
+        let reached = loop {
+            let chunk = source.read(keyset).await?;
+            let is_full = chunk.rows.len() >= usize::from(keyset.fetch);
+            left = left.saturating_sub(keyset.fetch);
+            rows.extend(chunk.rows.into_iter().filter_map(|(edge, row)| Some((edge, row?))));
+            match chunk.beyond {
+                Some(edge) if is_full && left > 0 && rows.len() < wanted => {
+                    let fetch = keyset.fetch.saturating_mul(READ_MORE).min(left);
+                    keyset = Self { edge, fetch, ..keyset };
+                }
+                beyond => break beyond,
+            }
+        };
+        rows.truncate(wanted);
+        if self.backwards {
+            rows.reverse();
+        }
+        Ok(Scanned { rows, reached })
+    }
+}
+
+impl<T, E: Edge> Chunk<T, E> {
+    /// `rows`: newest first, as many as the keyset asked for if there are so many.
+    pub fn of(
+        keyset: Keyset<E>,
+        mut rows: Vec<T>,
+        edge: impl Fn(&T) -> E,
+        belongs: impl Fn(&T) -> bool,
+    ) -> Self {
+        if keyset.backwards {
+            rows.reverse();
+        }
+        let is_full = rows.len() >= usize::from(keyset.fetch);
+        let beyond = if is_full { rows.last().map(&edge) } else { None };
+        let rows = rows.into_iter().map(|row| (edge(&row), belongs(&row).then_some(row))).collect();
+        Self { rows, beyond }
     }
 }
 
@@ -63,52 +197,68 @@ impl Scope {
         Self(scope)
     }
 
-    pub fn keyset(&self, query: &PageQuery) -> Result<Keyset, ApiError> {
+    pub fn keyset<E: Edge>(&self, query: &PageQuery) -> Result<Keyset<E>, ApiError> {
         let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(ApiError::Malformed(format!("limit must be between 1 and {LIMIT_MAX}.").into()));
         }
         let (backwards, edge) = match &query.cursor {
-            None => (false, Uuid::max()),
+            None => (false, E::TOP),
             Some(text) => self.decode(text).ok_or(ApiError::Malformed(
                 "cursor is not one of this list: use next_cursor or prev_cursor as they were given, with the same filters.".into(),
             ))?,
         };
-        Ok(Keyset { backwards, edge, limit })
+        Ok(Keyset { backwards, edge, limit, fetch: limit + 1 })
     }
 
     /// `rows`: newest first, at most [`Keyset::fetch`] of them.
-    pub fn page<T>(
+    pub fn page<T, E: Edge>(
         &self,
         query: &PageQuery,
-        keyset: Keyset,
-        mut rows: Vec<T>,
-        id: impl Fn(&T) -> Uuid,
+        keyset: Keyset<E>,
+        rows: Vec<T>,
+        edge: impl Fn(&T) -> E,
     ) -> Page<T> {
+        let rows = rows.into_iter().map(|row| (edge(&row), row)).collect();
+        self.page_of(query, keyset, Scanned { rows, reached: None })
+    }
+
+    pub fn page_of<T, E: Edge>(
+        &self,
+        query: &PageQuery,
+        keyset: Keyset<E>,
+        scanned: Scanned<T, E>,
+    ) -> Page<T> {
+        let Scanned { mut rows, reached } = scanned;
         let limit = usize::from(keyset.limit);
         let more = rows.len() > limit;
         if more && keyset.backwards {
             rows.remove(0);
         }
         rows.truncate(limit);
-        let has_next = if keyset.backwards { true } else { more };
-        let has_prev = if keyset.backwards { more } else { query.cursor.is_some() };
-        let edge = |row: Option<&T>, backwards: bool| row.map(|row| self.encode(backwards, id(row)));
+        let (first, last) = (rows.first().map(|(edge, _)| *edge), rows.last().map(|(edge, _)| *edge));
+        // An empty page lies beside its edge, and the way back includes the row there.
+        let (newer, older) = if keyset.backwards {
+            (if more { first } else { reached }, Some(last.unwrap_or(keyset.edge.above())))
+        } else {
+            let back = query.cursor.is_some().then_some(first.unwrap_or(keyset.edge.below()));
+            (back, if more { last } else { reached })
+        };
         Page {
-            next_cursor: if has_next { edge(rows.last(), false) } else { None },
-            prev_cursor: if has_prev { edge(rows.first(), true) } else { None },
-            data: rows,
+            next_cursor: older.map(|edge| self.encode(false, edge)),
+            prev_cursor: newer.map(|edge| self.encode(true, edge)),
+            data: rows.into_iter().map(|(_, row)| row).collect(),
         }
     }
 
-    fn encode(&self, backwards: bool, edge: Uuid) -> String {
+    fn encode<E: Edge>(&self, backwards: bool, edge: E) -> String {
         let mut bytes = vec![u8::from(backwards)];
         bytes.extend_from_slice(&self.0);
-        bytes.extend_from_slice(edge.as_bytes());
+        edge.write(&mut bytes);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn decode(&self, text: &str) -> Option<(bool, Uuid)> {
+    fn decode<E: Edge>(&self, text: &str) -> Option<(bool, E)> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (direction, rest) = bytes.split_first()?;
         let (scope, edge) = rest.split_at_checked(SCOPE_BYTES)?;
@@ -118,7 +268,15 @@ impl Scope {
             _ => return None,
         };
         (scope == self.0).then_some(())?;
-        Some((backwards, Uuid::from_slice(edge).ok()?))
+        Some((backwards, E::read(edge)?))
+    }
+}
+
+impl<T> Page<T> {
+    /// The same page with its rows seen otherwise.
+    pub fn map<U>(self, see: impl FnMut(T) -> U) -> Page<U> {
+        let Self { data, next_cursor, prev_cursor } = self;
+        Page { data: data.into_iter().map(see).collect(), next_cursor, prev_cursor }
     }
 }
 
@@ -127,6 +285,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Numbers in order; every third one belongs to the list.
+    struct Numbers(Vec<Uuid>);
+
+    fn belongs(id: Uuid) -> bool {
+        id.as_u128().is_multiple_of(3)
+    }
+
+    impl Source for Numbers {
+        type Row = Uuid;
+        type Edge = Uuid;
+
+        async fn read(&self, keyset: Keyset) -> sqlx::Result<Chunk<Uuid, Uuid>> {
+            Ok(Chunk::of(keyset, read(&self.0, keyset), |id| *id, |id| belongs(*id)))
+        }
+    }
 
     fn read(rows: &[Uuid], keyset: Keyset) -> Vec<Uuid> {
         let fetch = usize::try_from(keyset.fetch()).unwrap();
@@ -142,38 +316,73 @@ mod tests {
         }
     }
 
+    /// Pages from this query on, and the query of the last one.
+    fn walk(
+        mut query: PageQuery,
+        forwards: bool,
+        page: impl Fn(&PageQuery) -> Page<Uuid>,
+    ) -> (Vec<Vec<Uuid>>, PageQuery) {
+        let mut pages = Vec::new();
+        loop {
+            let page = page(&query);
+            let next = if forwards { page.next_cursor } else { page.prev_cursor };
+            pages.push(page.data);
+            match next {
+                Some(cursor) => query = PageQuery { cursor: Some(cursor), ..query },
+                None => return (pages, query),
+            }
+        }
+    }
+
+    fn first(limit: u16) -> PageQuery {
+        PageQuery { limit: Some(limit), cursor: None }
+    }
+
     proptest! {
         #[test]
         fn walking_forth_and_back_sees_every_row_once(count in 0_u128..40, limit in 1_u16..7) {
-            let rows: Vec<Uuid> = (1..=count).map(Uuid::from_u128).collect();
+            let mut rows: Vec<Uuid> = (1..=count).map(Uuid::from_u128).collect();
             let scope = Scope::new(&["test"]);
-            let walk = |mut query: PageQuery, forwards: bool| {
-                let mut pages = Vec::new();
-                loop {
-                    let keyset = scope.keyset(&query).unwrap();
-                    let page = scope.page(&query, keyset, read(&rows, keyset), |id| *id);
-                    let next = if forwards { page.next_cursor } else { page.prev_cursor };
-                    pages.push(page.data);
-                    match next {
-                        Some(cursor) => query = PageQuery { limit: Some(limit), cursor: Some(cursor) },
-                        None => return (pages, query),
-                    }
-                }
+            let page = |query: &PageQuery| {
+                let keyset = scope.keyset(query).unwrap();
+                scope.page(query, keyset, read(&rows, keyset), |id| *id)
             };
-            let (forth, last) = walk(PageQuery { limit: Some(limit), cursor: None }, true);
-            let mut expected = rows.clone();
-            expected.reverse();
-            prop_assert_eq!(&forth.concat(), &expected);
-            let (mut back, _) = walk(last, false);
+            let (forth, last) = walk(first(limit), true, page);
+            let (mut back, _) = walk(last, false, page);
             back.reverse();
+            rows.reverse();
+            prop_assert_eq!(&forth.concat(), &rows);
             if forth.len() > 1 {
-                prop_assert_eq!(back.concat(), expected);
+                prop_assert_eq!(back.concat(), rows);
+            }
+        }
+
+        #[test]
+        fn walking_through_a_filter_sees_every_match_once(count in 0_u128..60, limit in 1_u16..7, most in 1_u16..20) {
+            let numbers = Numbers((1..=count).map(Uuid::from_u128).collect());
+            let scope = Scope::new(&["test"]);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let page = |query: &PageQuery| {
+                let keyset = scope.keyset(query).unwrap();
+                let scanned = runtime.block_on(keyset.scan(&numbers, most)).unwrap();
+                let page = scope.page_of(query, keyset, scanned);
+                assert!(page.data.len() <= usize::from(limit));
+                page
+            };
+            let mut matching: Vec<Uuid> = numbers.0.iter().copied().filter(|id| belongs(*id)).collect();
+            matching.reverse();
+            let (forth, last) = walk(first(limit), true, page);
+            prop_assert_eq!(&forth.concat(), &matching);
+            if forth.len() > 1 {
+                let (mut back, _) = walk(last, false, page);
+                back.reverse();
+                prop_assert_eq!(back.concat(), matching);
             }
         }
 
         #[test]
         fn no_text_panics(text in ".{0,60}") {
-            let _ = Scope::new(&["test"]).decode(&text);
+            let _ = Scope::new(&["test"]).decode::<(Uuid, Uuid)>(&text);
         }
     }
 
@@ -181,7 +390,16 @@ mod tests {
     fn a_cursor_of_another_list_is_refused() {
         let cursor = Scope::new(&["a", "bc"]).encode(false, Uuid::max());
         let query = PageQuery { limit: None, cursor: Some(cursor) };
-        assert!(Scope::new(&["a", "bc"]).keyset(&query).is_ok());
-        assert!(Scope::new(&["ab", "c"]).keyset(&query).is_err());
+        assert!(Scope::new(&["a", "bc"]).keyset::<Uuid>(&query).is_ok());
+        assert!(Scope::new(&["a", "bc"]).keyset::<(Uuid, Uuid)>(&query).is_err());
+        assert!(Scope::new(&["ab", "c"]).keyset::<Uuid>(&query).is_err());
+    }
+
+    #[test]
+    fn neighbours_of_pairs_carry_over() {
+        let pair = |a, b| (Uuid::from_u128(a), Uuid::from_u128(b));
+        assert_eq!(pair(1, 0).below(), (Uuid::from_u128(0), Uuid::max()));
+        assert_eq!((Uuid::from_u128(0), Uuid::max()).above(), pair(1, 0));
+        assert_eq!((pair(1, 1).below(), pair(1, 1).above()), (pair(1, 0), pair(1, 2)));
     }
 }

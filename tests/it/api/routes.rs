@@ -100,6 +100,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
     route("POST", "/v1/endpoints/{endpoint_id}/test", WRITE, Perhaps(r#"{"event_type": "message.sent"}"#)),
     route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
+    route("GET", "/v1/endpoints/{endpoint_id}/attempts", READ, Nothing),
+    route("GET", "/v1/deliveries", READ, Nothing),
     route("POST", "/v1/endpoints/{endpoint_id}/recover", WRITE, RECOVER),
     route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
@@ -130,7 +132,7 @@ pub const ROUTES: &[Route] = &[
 
 /// Lists that come in pages.
 pub fn lists() -> impl Iterator<Item = &'static Route> {
-    const LISTS: [&str; 10] = [
+    const LISTS: [&str; 12] = [
         "/v1/tenants",
         "/v1/tenants/{tenant_id}/keys",
         "/v1/keys",
@@ -138,6 +140,8 @@ pub fn lists() -> impl Iterator<Item = &'static Route> {
         "/v1/locations/{location_id}/endpoints",
         "/v1/endpoints",
         "/v1/endpoints/{endpoint_id}/deliveries",
+        "/v1/endpoints/{endpoint_id}/attempts",
+        "/v1/deliveries",
         "/v1/locations/{location_id}/events",
         "/v1/audit",
         "/v1/jobs",

@@ -1,0 +1,163 @@
+//! Routes of the histories: deliveries of an endpoint, and of a tenant.
+
+use axum::{Router, extract::State, routing::get};
+use serde::Deserialize;
+
+use super::{
+    model::Delivery,
+    queries::{self, Listed},
+    walk::{SCAN_MAX, Walk, Wanted},
+};
+use crate::{
+    auth::{Context, Tenant, scope},
+    locations::{self, LocationRef},
+    types::{EndpointId, event_type::Pattern},
+    web::{
+        ApiError, Json, Path, Query,
+        filter::{self, Period},
+        page::{Page, PageQuery, Scope},
+    },
+};
+
+const STATUSES: [&str; 5] = ["pending", "held", "succeeded", "failed", "canceled"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfEndpoint {
+    limit: Option<u16>,
+    cursor: Option<String>,
+    status: Option<String>,
+    event_type: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfTenant {
+    limit: Option<u16>,
+    cursor: Option<String>,
+    status: Option<String>,
+    event_type: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    location_id: Option<LocationRef>,
+    endpoint_id: Option<EndpointId>,
+}
+
+/// What both lists are filtered by, and what their cursors are bound to.
+struct Filter {
+    wanted: Wanted,
+    told: [String; 4],
+}
+
+impl Filter {
+    fn parse(
+        status: Option<&str>,
+        event_type: Option<String>,
+        since: Option<&str>,
+        until: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let wrong_status =
+            || ApiError::Malformed(format!("status must be one of {}.", STATUSES.join(", ")).into());
+        let status = status
+            .map(|word| STATUSES.into_iter().find(|known| *known == word).ok_or_else(wrong_status))
+            .transpose()?;
+        let event_type = filter::event_type(event_type)?;
+        let period = Period::parse(since, until)?;
+        let [since, until] = period.told();
+        let pattern = event_type.as_ref().map(Pattern::as_str).unwrap_or_default().to_owned();
+        let told = [status.unwrap_or_default().to_owned(), pattern, since, until];
+        Ok(Self { wanted: Wanted { status, event_type, range: Some(period.ids()) }, told })
+    }
+
+    fn scope(&self, parts: &[&str]) -> Scope {
+        let told = self.told.iter().map(String::as_str);
+        Scope::new(&parts.iter().copied().chain(told).collect::<Vec<_>>())
+    }
+}
+
+async fn page(
+    context: &Context,
+    tenant: &Tenant<scope::Read>,
+    endpoints: Vec<Listed>,
+    filter: Filter,
+    scope: &Scope,
+    query: &PageQuery,
+) -> Result<Json<Page<Delivery>>, ApiError> {
+    let keyset = scope.keyset(query)?;
+    let fits = |endpoint: &Listed| match filter.wanted.status {
+        Some("pending") => !endpoint.is_held,
+        Some("held") => endpoint.is_held,
+        _ => true,
+    };
+    let walk = Walk {
+        pool: &context.pool,
+        tenant: tenant.id,
+        endpoints: endpoints.into_iter().filter(fits).map(|endpoint| endpoint.id).collect(),
+        wanted: filter.wanted,
+        now: context.clock.now(),
+        oldest: context.oldest(),
+    };
+    let scanned = keyset.scan(&walk, SCAN_MAX).await?;
+    Ok(Json(scope.page_of(query, keyset, scanned)))
+}
+
+/// An endpoint's message history, newest event first. A page looks at 1,000 deliveries at most: where few of them match, it is
+/// shorter than its limit, and the list goes on as long as there is a `next_cursor`.
+async fn of_endpoint(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Path(endpoint): Path<EndpointId>,
+    Query(query): Query<OfEndpoint>,
+) -> Result<Json<Page<Delivery>>, ApiError> {
+    let OfEndpoint { limit, cursor, status, event_type, since, until } = query;
+    let filter = Filter::parse(status.as_deref(), event_type, since.as_deref(), until.as_deref())?;
+    let scope = filter.scope(&["endpoint's deliveries", &tenant.id.to_string(), &endpoint.to_string()]);
+    let endpoints = queries::listed(&context.pool, tenant.id, None, Some(endpoint)).await?;
+    if endpoints.is_empty() {
+        return Err(ApiError::NotFound);
+    }
+    page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
+}
+
+/// The message history of the whole tenant, newest event first. Pages may be short as those of one endpoint; with hundreds of
+/// endpoints also for the days that a page looks into.
+async fn of_tenant(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Read>,
+    Query(query): Query<OfTenant>,
+) -> Result<Json<Page<Delivery>>, ApiError> {
+    let OfTenant { limit, cursor, status, event_type, since, until, location_id, endpoint_id } = query;
+    let filter = Filter::parse(status.as_deref(), event_type, since.as_deref(), until.as_deref())?;
+    let location = match &location_id {
+        None => None,
+        Some(wanted) => {
+            Some(locations::queries::find(&context.pool, tenant.id, wanted).await?.map(|found| found.id))
+        }
+    };
+    let location_told = match location {
+        None => String::new(),
+        Some(None) => "unknown".to_owned(),
+        Some(Some(id)) => id.to_string(),
+    };
+    let scope = filter.scope(&[
+        "deliveries",
+        &tenant.id.to_string(),
+        &location_told,
+        &endpoint_id.map(|id| id.to_string()).unwrap_or_default(),
+    ]);
+    let endpoints = match location {
+        // A location that is not there has no deliveries.
+        Some(None) => Vec::new(),
+        location => queries::listed(&context.pool, tenant.id, location.flatten(), endpoint_id).await?,
+    };
+    page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
+}
+
+pub fn router(context: Context) -> Router {
+    Router::new()
+        .route("/v1/endpoints/{endpoint_id}/deliveries", get(of_endpoint))
+        .route("/v1/deliveries", get(of_tenant))
+        .with_state(context)
+}
