@@ -169,6 +169,10 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
     if let Err(syntax) = serde_json::from_slice::<IgnoredAny>(bytes) {
         return ApiError::Malformed(format!("The body is not valid JSON: {syntax}.").into());
     }
+    // What is no text where one of some words should stand is told as if it were not JSON, too.
+    if !inner.is_data() && !inner.to_string().starts_with("expected value") {
+        return ApiError::Malformed(format!("The body is not valid JSON: {inner}.").into());
+    }
     let text = inner.to_string();
     // serde_json adds the place in the text; the pointer says it better.
     let detail = text.split(" at line ").next().unwrap_or_default();

@@ -57,7 +57,7 @@ const BATCH: Takes =
 
 const OWN_FORMAT: &str = r#"{"envelope": {"id": "{{id}}"}, "signatures": [{"header": "x-signature", "algorithm": "hmac-sha256",
     "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
-const NEW_FORMAT: &str = r#"{"name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
+const NEW_FORMAT: &str = r#"{"timeout_ms": 5000, "name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
     "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
 const PREVIEW: &str = r#"{"format": "standard", "event": {"type": "message.sent", "data": {}}}"#;
 const RECOVER: Takes = Object(r#"{"rate_per_s": 100, "since": "2026-01-01T00:00:00Z"}"#);
