@@ -17,6 +17,6 @@ mod tester;
 
 pub use api::router;
 pub use formats::check_new_format;
-pub use model::Endpoint;
+pub use model::{Endpoint, FAILING_REASON};
 pub use target::Target;
 pub use tester::Tester;

@@ -21,6 +21,7 @@ pub mod control;
 pub mod finish;
 pub mod handoff;
 pub mod ingest;
+pub mod notices;
 pub mod ownership;
 pub mod refill;
 pub mod requeue;
