@@ -5,6 +5,7 @@
 
 mod announce;
 mod api;
+mod expunge;
 pub mod ingest;
 mod model;
 mod publish;

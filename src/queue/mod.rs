@@ -18,6 +18,7 @@
 
 pub mod bell;
 pub mod control;
+pub mod expunge;
 pub mod finish;
 pub mod handoff;
 pub mod ingest;

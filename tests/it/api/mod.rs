@@ -10,6 +10,7 @@ mod endpoint_states;
 mod endpoints;
 mod event_types;
 mod formats;
+mod expunge;
 mod histories;
 mod idempotency;
 mod isolation;
