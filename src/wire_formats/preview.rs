@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use uuid::{Uuid, uuid};
 
 use super::model::Definition;
@@ -17,11 +18,12 @@ use crate::{
     egress::{CustomHeaders, USER_AGENT},
     endpoints::target::{render, request_headers},
     events::PublishBody,
+    format_book::FormatBook,
     formats::{Format, FormatVersion},
     idempotency::{Done, Once},
     queue::refill::EventBody,
     signing::Signer,
-    types::{EventId, LocationId, Timestamp, secret::SigningSecret},
+    types::{EventId, LocationId, TenantId, Timestamp, secret::SigningSecret},
     web::{
         Answer, ApiError, FieldError,
         fields::Fields,
@@ -68,8 +70,9 @@ pub async fn preview(
     Once { claim, body: Body(bytes) }: Once<Body>,
 ) -> Result<Done, ApiError> {
     let Object(body): Object<PreviewBody<'_>> = from_bytes(&bytes)?;
+    let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let mut fields = Fields::default();
-    let format = format(&context, &tenant, &mut fields, body.format).await?;
+    let format = format(&mut work, &context.formats, tenant.id, &mut fields, body.format).await?;
     let draft = body.event.0.parse(&mut fields, "/event");
     let (format, draft) = fields.done(|| Some((format?, draft?)))?;
     if format.requires_data_object() && !draft.data.starts_with('{') {
@@ -99,20 +102,20 @@ pub async fn preview(
         body: String::from_utf8(body.into()).map_err(ApiError::internal)?,
         signed_with: SignedWith { secret: SECRET, at: SENT_AT },
     };
-    let work = claim.begin(&context, Some(tenant.id)).await?;
     work.commit(&context, Answer::json(StatusCode::OK, &preview)?).await
 }
 
 async fn format(
-    context: &Context,
-    tenant: &Tenant<scope::Read>,
+    db: &mut PgConnection,
+    formats: &FormatBook,
+    tenant: TenantId,
     fields: &mut Fields,
     given: &RawValue,
 ) -> Result<Option<Arc<Format>>, ApiError> {
     /// Of a definition that has not been stored.
     const NO_VERSION: FormatVersion = FormatVersion(0);
     if let Ok(name) = serde_json::from_str::<String>(given.get()) {
-        let known = context.formats.named(&mut *context.pool.acquire().await?, tenant.id, &name).await?;
+        let known = formats.named(db, tenant, &name).await?;
         return Ok(fields.take("/format", known.ok_or_else(|| "is not a wire format".to_owned())));
     }
     match from_bytes::<Object<Definition>>(given.get().as_bytes()) {
