@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Envelope, SuccessRule};
 use crate::signing::{KeyKind, SignatureSpec};
+use crate::types::schema::{described, text};
 
 /// How long an attempt may take, over everything.
 pub const TIMEOUT_RANGE_MS: RangeInclusive<u32> = 1_000..=30_000;
@@ -39,18 +41,37 @@ pub enum FormatError {
     Signatures,
 }
 
+/// Names a wire format.
+pub struct FormatName;
+
+described!(
+    FormatName,
+    "FormatName",
+    text("A wire format's name.", "standard").pattern(Some("^[a-z0-9_]{1,64}$"))
+);
+
 /// A wire format. Made by deserialising, which checks it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "FormatText")]
 pub struct Format {
+    #[schema(value_type = FormatName)]
     pub name: String,
+    /// Counts up with every edit; a delivery keeps the one that it was made with.
+    #[schema(value_type = i32, minimum = 1)]
     pub version: FormatVersion,
     pub envelope: Envelope,
+    /// Signature headers that each request carries.
+    #[schema(max_items = 8)]
     pub signatures: Vec<SignatureSpec>,
     pub success: SuccessRule,
+    /// How long an attempt may take, in milliseconds.
+    #[schema(minimum = 1000, maximum = 30000, examples(10000))]
     pub timeout_ms: u32,
     /// Seconds from each failure to the next attempt.
+    #[schema(max_items = 15, examples(10))]
     pub retry_schedule_s: Vec<u32>,
+    /// Endpoints may have http:// URLs.
+    #[schema(examples(false))]
     pub allow_http: bool,
     /// 429 and 503 with Retry-After postpone the next attempt.
     pub honor_retry_after: bool,

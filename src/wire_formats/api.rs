@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{extract::State, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     model::{Definition, Draft, FormatView},
-    preview::preview,
+    preview,
     queries::{self, Stored},
 };
 use crate::{
@@ -30,8 +27,11 @@ use crate::{
 const FORMATS_MAX: i64 = 100;
 const VERSIONS_MAX: i64 = 5_000;
 
-#[derive(Serialize)]
+/// All there are.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WireFormatList)]
 struct FormatList {
+    /// All of them.
     data: Vec<FormatView>,
 }
 
@@ -43,7 +43,12 @@ fn built_in_is_fixed() -> ApiError {
     ApiError::Conflict("The wire format is built in, and can't be changed.".into())
 }
 
-/// The formats that an endpoint of the tenant may have: the built-in ones, then its own by name. Few enough for one page.
+/// List wire formats
+///
+/// Those that an endpoint of the tenant may have: the built-in ones, then the tenant's own by name.
+#[utoipa::path(get, path = "/v1/formats", operation_id = "list_formats", tag = "Wire formats",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "All of them.", body = FormatList)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -56,6 +61,10 @@ async fn list(
     Ok(Json(FormatList { data }))
 }
 
+/// Read a wire format
+#[utoipa::path(get, path = "/v1/formats/{format}", operation_id = "read_format", tag = "Wire formats",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "The wire format, in its current version.", body = FormatView)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -97,6 +106,13 @@ async fn store(
     Ok(FormatView::own(Arc::new(format), &stored))
 }
 
+/// Make a wire format
+///
+/// One of the tenant's own. What is left out is at its default.
+#[utoipa::path(post, path = "/v1/formats", operation_id = "create_format", tag = "Wire formats",
+    security(("key" = ["write"])), request_body = Definition, responses(
+        (status = 201, description = "The wire format as it was made.", body = FormatView),
+        (status = 409, description = "The name is taken, or the tenant has as many formats as it can.")))]
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -147,7 +163,14 @@ fn check_versions(made: i64) -> Result<(), ApiError> {
     Err(ApiError::Conflict(told.into()))
 }
 
-/// Everything of the format: what is left out is at its default. Endpoints that use it go on with the new version.
+/// Replace a wire format
+///
+/// Everything of one of the tenant's own: what is left out is at its default. Endpoints that use it go on with the new version;
+/// a delivery keeps the version that it was made with.
+#[utoipa::path(put, path = "/v1/formats/{format}", operation_id = "replace_format", tag = "Wire formats",
+    security(("key" = ["write"])), request_body = Definition, responses(
+        (status = 200, description = "The wire format in its new version.", body = FormatView),
+        (status = 409, description = "The format is built in, or an endpoint that uses it could not use the new version.")))]
 async fn replace(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -192,6 +215,13 @@ async fn lock(db: &mut sqlx::PgConnection, tenant: TenantId, name: &str) -> Resu
     queries::find(db, tenant, name).await?.ok_or(ApiError::NotFound)
 }
 
+/// Delete a wire format
+///
+/// One of the tenant's own that no endpoint uses. Deliveries that were made with it keep it.
+#[utoipa::path(delete, path = "/v1/formats/{format}", operation_id = "delete_format", tag = "Wire formats",
+    security(("key" = ["write"])), responses(
+        (status = 204, description = "The name is free."),
+        (status = 409, description = "The format is built in, or an endpoint uses it.")))]
 async fn remove(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -215,10 +245,9 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/formats", get(list).post(create))
-        .route("/v1/formats/preview", post(preview))
-        .route("/v1/formats/{format}", get(read).put(replace).delete(remove))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(preview::preview))
+        .routes(routes!(read, replace, remove))
 }

@@ -4,21 +4,25 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::queries::Stored;
 use crate::{
     formats::{
-        DEFAULT_RETRY_SCHEDULE_S, DEFAULT_TIMEOUT_MS, Envelope, Format, FormatVersion, MAX_SIGNATURES,
-        SuccessRule, check_retry_schedule_s, check_timeout_ms,
+        DEFAULT_RETRY_SCHEDULE_S, DEFAULT_TIMEOUT_MS, Envelope, Format, FormatName, FormatVersion,
+        MAX_SIGNATURES, SuccessRule, check_retry_schedule_s, check_timeout_ms,
     },
     signing::{SignatureSpec, SpecText},
     types::Timestamp,
     web::{fields::Fields, json::Object},
 };
 
-#[derive(Serialize)]
+/// A wire format, and where it is from.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WireFormat)]
 pub struct FormatView {
     #[serde(flatten)]
+    #[schema(value_type = Format, inline)]
     pub format: Arc<Format>,
     /// Part of the program, the same for everybody, and not to be changed.
     pub built_in: bool,
@@ -39,18 +43,35 @@ impl FormatView {
     }
 }
 
-/// A format as its maker writes it.
-#[derive(Deserialize)]
+/// A wire format to be made, or to take the place of one.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = DefineWireFormat)]
 pub struct Definition {
+    /// What endpoints call it. Needed to make one; to replace one, it is in the path.
+    #[schema(value_type = Option<FormatName>)]
     pub name: Option<String>,
+    #[schema(value_type = Envelope)]
     envelope: Box<RawValue>,
+    /// Signature headers that each request carries, each with a name of its own.
+    #[schema(value_type = Vec<SpecText>, min_items = 1, max_items = 8)]
     signatures: Vec<Object<SpecText>>,
+    /// Without it: `2xx`.
     success: Option<SuccessRule>,
+    /// How long an attempt may take, in milliseconds.
+    #[schema(minimum = 1000, maximum = 30000, default = 10000)]
     timeout_ms: Option<u32>,
+    /// Seconds from each failure to the next attempt, 7 days together at most. Without it: 10, 60, 300.
+    #[schema(max_items = 15, examples(10))]
     retry_schedule_s: Option<Vec<u32>>,
+    /// Endpoints may have http:// URLs. Only the operator turns it on.
+    #[schema(default = false)]
     allow_http: Option<bool>,
+    /// 429 and 503 with Retry-After postpone the next attempt.
+    #[schema(default = true)]
     honor_retry_after: Option<bool>,
+    /// 410 disables the endpoint.
+    #[schema(default = true)]
     disable_on_410: Option<bool>,
 }
 

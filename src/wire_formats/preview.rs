@@ -9,6 +9,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema, Type, schema::AnyOfBuilder},
+};
 use uuid::{Uuid, uuid};
 
 use super::model::Definition;
@@ -38,32 +42,61 @@ const SENT_AT: &str = "2026-11-20T10:00:00.000Z";
 const EVENT_ID: Uuid = uuid!("019aa0c9-1a00-7000-8000-000000000001");
 const LOCATION_ID: Uuid = uuid!("019aa0c9-1a00-7000-8000-000000000001");
 
-#[derive(Deserialize)]
+/// An event, and a wire format to show it in.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PreviewWireFormat)]
 struct PreviewBody<'a> {
-    /// A name, or a format as it would be created.
+    /// A name, or a format as it would be made.
     #[serde(borrow)]
+    #[schema(schema_with = name_or_definition)]
     format: &'a RawValue,
     #[serde(borrow)]
+    #[schema(value_type = PublishBody<'a>)]
     event: Object<PublishBody<'a>>,
 }
 
-#[derive(Serialize)]
+fn name_or_definition() -> RefOr<Schema> {
+    let either = AnyOfBuilder::new()
+        .description(Some("A name, or a format as it would be made."))
+        .item(utoipa::openapi::Object::builder().schema_type(Type::String))
+        .item(Definition::schema())
+        .examples([serde_json::json!("standard")]);
+    RefOr::T(Schema::AnyOf(either.build()))
+}
+
+/// A request as a receiver would get it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WireFormatPreview)]
 struct Preview {
+    /// Always `POST`.
+    #[schema(examples("POST"))]
     method: &'static str,
+    /// By name, in lower case.
+    #[schema(examples(json!({"content-type": "application/json"})))]
     headers: BTreeMap<String, String>,
+    /// The exact text of the body.
+    #[schema(examples("{\"text\":\"hello\"}"))]
     body: String,
     signed_with: SignedWith,
 }
 
-/// So that a receiver's code can be tried on a preview.
-#[derive(Serialize)]
+/// What a preview is signed with, so that a receiver's code can be tried on it.
+#[derive(Serialize, ToSchema)]
 struct SignedWith {
+    /// A signing secret that everybody knows.
     secret: &'static str,
+    /// When it would have been sent.
+    #[schema(value_type = Timestamp)]
     at: &'static str,
 }
 
-/// Sends nothing.
+/// Preview a wire format
+///
+/// The exact request that a receiver would get for an event. Nothing is sent.
+#[utoipa::path(post, path = "/v1/formats/preview", operation_id = "preview_format", tag = "Wire formats",
+    security(("key" = ["read"])), request_body = PreviewBody, responses(
+        (status = 200, description = "The request.", body = Preview)))]
 pub async fn preview(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
