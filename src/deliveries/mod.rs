@@ -9,6 +9,7 @@ mod attempts;
 mod history;
 mod model;
 mod queries;
+mod stats;
 mod test_event;
 mod walk;
 
@@ -24,4 +25,5 @@ pub fn router(context: &Context) -> Router {
     api::router(context.clone())
         .merge(history::router(context.clone()))
         .merge(attempt_history::router(context.clone()))
+        .merge(stats::router(context.clone()))
 }

@@ -154,7 +154,17 @@ pub async fn retry(
     )
     .fetch_optional(&mut *db)
     .await?;
-    let Some(was) = requeued else { return Ok(Retried::Unknown) };
+    let Some(was) = requeued else {
+        let queued_by_another = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3) AS "queued!""#,
+            endpoint.shard().column(),
+            endpoint.uuid(),
+            event.uuid()
+        )
+        .fetch_one(db)
+        .await?;
+        return Ok(if queued_by_another { Retried::Hastened } else { Retried::Unknown });
+    };
     let from = match was.settled {
         Some(status) => End::from_settled(&status),
         None => was.succeeded.then_some(End::Succeeded),
