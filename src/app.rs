@@ -19,7 +19,7 @@ use crate::{
     },
     egress::{Policy, PolicySettings, Sender, SenderOptions},
     endpoints::Tester,
-    events::{EventsState, Ingest},
+    events::{Announcer, EventsState, Ingest},
     format_book::FormatBook,
     maintenance::{self, partitions},
     queue::{bell, handoff},
@@ -171,6 +171,8 @@ impl App {
                 handed,
             };
             workers.spawn(worker::run(parts, stop_work.clone()));
+            let announcer = Announcer::new(pools.api.clone(), pools.clock.clone(), formats.clone());
+            workers.spawn(announcer.run(stop_work.clone()));
             workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
             workers.spawn(maintenance::run(

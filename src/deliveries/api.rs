@@ -66,8 +66,10 @@ async fn retry(
         endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     let format_version =
         queries::format_version(&mut *work, tenant.id, endpoint, event).await?.ok_or(ApiError::NotFound)?;
-    if control::retry(&mut work, tenant.id, event, endpoint, format_version).await? == Retried::Unknown {
-        return Err(ApiError::NotFound);
+    match control::retry(&mut work, tenant.id, event, endpoint, format_version).await? {
+        Retried::Hastened | Retried::Requeued => {}
+        Retried::Unknown => return Err(ApiError::NotFound),
+        Retried::Expunged => return Err(ApiError::Conflict("The event's data were expunged.".into())),
     }
     let resource = format!("{event}/{endpoint}");
     let act = audit::Act { action: "delivery.retry", resource: &resource, fields: &[] };

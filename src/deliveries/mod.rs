@@ -18,7 +18,7 @@ use axum::Router;
 use crate::auth::Context;
 
 pub use model::Delivery;
-pub use queries::describe;
+pub use queries::{describe, last_error};
 pub use test_event::router as test_router;
 
 pub fn router(context: &Context) -> Router {

@@ -111,3 +111,25 @@ pub async fn format_version(
     .fetch_optional(db)
     .await
 }
+
+/// What went wrong at the latest attempt: a class and a sentence.
+pub async fn last_error(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    event: EventId,
+) -> sqlx::Result<Option<(String, String)>> {
+    let last = sqlx::query!(
+        "SELECT error, error_detail FROM attempts
+         WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3 AND tenant_id = $4 AND cause <> $5
+         ORDER BY id DESC LIMIT 1",
+        endpoint.shard().column(),
+        endpoint.uuid(),
+        event.uuid(),
+        tenant.uuid(),
+        TEST
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(last.and_then(|row| row.error.zip(row.error_detail)))
+}

@@ -16,7 +16,7 @@ use super::{
     Tester,
     change::{Change, etag},
     draft::{CreateBody, UpdateBody, secret_fits},
-    model::{Endpoint, Status},
+    model::{Endpoint, FAILING_REASON, Status},
     queries::{self, ENDPOINTS_MAX, Filter, Stored},
     secrets::{self, GRACE_PERIOD_MAX},
     subscriptions,
@@ -44,9 +44,7 @@ fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpoint,
     let (status, status_reason) = match (stored.paused_at, stored.disabled_at, stored.failing_since) {
         (Some(_), _, _) => (Status::Paused, Some("paused by hand".to_owned())),
         (None, Some(_), _) => (Status::Disabled, stored.disabled_reason),
-        (None, None, Some(_)) => {
-            (Status::Failing, Some("a delivery ran out of retries, and none has succeeded since".to_owned()))
-        }
+        (None, None, Some(_)) => (Status::Failing, Some(FAILING_REASON.to_owned())),
         (None, None, None) => (Status::Active, None),
     };
     Ok(Endpoint {

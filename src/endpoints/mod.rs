@@ -15,6 +15,6 @@ pub mod target;
 mod tester;
 
 pub use api::router;
-pub use model::Endpoint;
+pub use model::{Endpoint, FAILING_REASON};
 pub use target::Target;
 pub use tester::Tester;

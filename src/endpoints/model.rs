@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::types::{EndpointId, LocationId, Timestamp};
 
+/// Why an endpoint is `failing`.
+pub const FAILING_REASON: &str = "a delivery ran out of retries, and none has succeeded since";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {

@@ -3,7 +3,7 @@
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRef, State},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
+    expunge::expunge,
     ingest::Ingest,
     publish,
     queries::{self, EventRow},
@@ -66,6 +67,8 @@ struct EventView {
     tags: Value,
     /// When Posthaste received it.
     created_at: Timestamp,
+    /// When its data were removed by hand.
+    expunged_at: Option<Timestamp>,
 }
 
 impl From<EventRow> for EventView {
@@ -80,6 +83,7 @@ impl From<EventRow> for EventView {
             live_mode: row.live_mode,
             tags: row.tags.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             created_at: Timestamp::of_id(row.id.uuid()),
+            expunged_at: row.expunged_at,
         }
     }
 }
@@ -88,7 +92,8 @@ impl From<EventRow> for EventView {
 struct WholeEvent {
     #[serde(flatten)]
     event: EventView,
-    data: Box<RawValue>,
+    /// `null` where they were expunged.
+    data: Option<Box<RawValue>>,
     deliveries: Vec<Delivery>,
 }
 
@@ -153,8 +158,13 @@ async fn read(
     Path(id): Path<EventId>,
 ) -> Result<Json<WholeEvent>, ApiError> {
     let (event, data) = queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let text = String::from_utf8(data).map_err(ApiError::internal)?;
-    let data = RawValue::from_string(text).map_err(ApiError::internal)?;
+    let data = match data {
+        None => None,
+        Some(bytes) => {
+            let text = String::from_utf8(bytes).map_err(ApiError::internal)?;
+            Some(RawValue::from_string(text).map_err(ApiError::internal)?)
+        }
+    };
     let pairs: Vec<_> = event.endpoint_ids.iter().map(|endpoint| (*endpoint, id)).collect();
     let deliveries = deliveries::describe(&context.pool, tenant.id, &pairs).await?;
     Ok(Json(WholeEvent { event: event.into(), data, deliveries }))
@@ -166,5 +176,6 @@ pub fn router(state: EventsState) -> Router {
         .route("/v1/locations/{location_id}/events", post(publish::publish).get(list))
         .route("/v1/events/batch", batch)
         .route("/v1/events/{event_id}", get(read))
+        .route("/v1/events/{event_id}/data", delete(expunge))
         .with_state(state)
 }

@@ -235,3 +235,8 @@ pub struct PublishedDelivery {
     /// `pending` or `held`.
     pub status: &'static str,
 }
+
+/// The wire carries milliseconds; what is stored is what is sent.
+pub fn milliseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_us(at.unix_us() / 1_000 * 1_000)
+}

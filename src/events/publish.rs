@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     api::EventsState,
-    model::{BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow},
+    model::{BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, milliseconds},
     queries,
     routing::Routing,
 };
@@ -13,7 +13,7 @@ use crate::{
     idempotency,
     locations::LocationRef,
     queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
-    types::{EventId, LocationId, Shard, Timestamp},
+    types::{EventId, LocationId, Shard},
     web::{
         ApiError, FieldError, Path,
         fields::Fields,
@@ -176,11 +176,6 @@ async fn refused(
         Some((first, answer)) => replayed(&first, fingerprint, answer),
         None => Err(refusal),
     }
-}
-
-/// The wire carries milliseconds; what is stored is what is sent.
-fn milliseconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_unix_us(at.unix_us() / 1_000 * 1_000)
 }
 
 fn told(refusal: Refusal, at: &str) -> ApiError {

@@ -20,6 +20,7 @@ pub struct EventRow {
     pub live_mode: bool,
     pub tags: Option<Value>,
     pub endpoint_ids: Vec<EndpointId>,
+    pub expunged_at: Option<Timestamp>,
 }
 
 pub async fn page(
@@ -39,7 +40,7 @@ pub async fn page(
         r#"
         SELECT p.id AS "id!: EventId", p.location_id AS "location_id!: LocationId", p.event_type AS "event_type!",
             p.occurred_at AS "occurred_at!: Timestamp", p.channel, p.api_version, p.live_mode AS "live_mode!", p.tags,
-            p.endpoint_ids AS "endpoint_ids!: Vec<EndpointId>"
+            p.endpoint_ids AS "endpoint_ids!: Vec<EndpointId>", p.expunged_at AS "expunged_at: Timestamp"
         FROM (
             (SELECT * FROM events WHERE NOT $4 AND shard = $1 AND location_id = $2 AND tenant_id = $3 AND id > $5 AND id < $6
              ORDER BY id DESC LIMIT $7)
@@ -60,17 +61,17 @@ pub async fn page(
     .await
 }
 
-/// One event, and its data as JSON text.
+/// One event, and its data as JSON text, unless they were expunged.
 pub async fn find(
     db: impl PgExecutor<'_>,
     tenant: TenantId,
     id: EventId,
-) -> sqlx::Result<Option<(EventRow, Vec<u8>)>> {
+) -> sqlx::Result<Option<(EventRow, Option<Vec<u8>>)>> {
     let row = sqlx::query!(
         r#"
         SELECT id AS "id: EventId", location_id AS "location_id: LocationId", event_type,
             occurred_at AS "occurred_at: Timestamp", channel, api_version, live_mode, tags,
-            endpoint_ids AS "endpoint_ids: Vec<EndpointId>", data
+            endpoint_ids AS "endpoint_ids: Vec<EndpointId>", data, expunged_at AS "expunged_at: Timestamp"
         FROM events WHERE shard = $1 AND id = $2 AND tenant_id = $3
         "#,
         id.shard().column(),
@@ -90,6 +91,7 @@ pub async fn find(
             live_mode: row.live_mode,
             tags: row.tags,
             endpoint_ids: row.endpoint_ids,
+            expunged_at: row.expunged_at,
         };
         (event, row.data)
     }))

@@ -15,7 +15,7 @@ use crate::{
     auth::{Context, Tenant, scope},
     events,
     idempotency::{Done, Once},
-    queue::requeue,
+    queue::{expunge, requeue},
     types::{EndpointId, EventId},
     web::{Answer, ApiError, Path, fields::Fields, json::OptionalJson},
 };
@@ -66,6 +66,9 @@ pub async fn replay(
     let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let (found, data) =
         events::queries::find(&mut *work, tenant.id, event).await?.ok_or(ApiError::NotFound)?;
+    let Some(data) = data else {
+        return Err(ApiError::Conflict("The event's data were expunged.".into()));
+    };
     let candidates = named.as_deref().unwrap_or(&found.endpoint_ids);
     let there = requeue::replayable(&mut work, tenant.id, event, candidates).await?;
     let formats = context.formats.of(&mut *work, there.iter().map(|one| one.format_version)).await?;
@@ -103,6 +106,9 @@ pub async fn step(
     event: EventId,
     endpoints: &[EndpointId],
 ) -> sqlx::Result<Progress> {
+    if expunge::is_expunged(&mut *db, job.tenant_id, event).await? != Some(false) {
+        return Ok(Progress { next: Next::Failed("the event's data are gone"), ..Progress::default() });
+    }
     let after = |endpoint: &&EndpointId| job.cursor.is_none_or(|cursor| endpoint.uuid() > cursor);
     let some: Vec<EndpointId> = endpoints.iter().filter(after).take(STEP_MAX).copied().collect();
     let queued = requeue::event(db, job.tenant_id, event, &some).await?;

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use super::{Duty, is_ours};
 use crate::{
-    queue::control,
+    queue::{control, notices},
     types::{EndpointId, LocationId, Shard},
 };
 
@@ -19,7 +19,7 @@ pub async fn disable(pool: &PgPool) -> sqlx::Result<()> {
     let disabled = sqlx::query!(
         r#"
         UPDATE endpoint_health h
-        SET disabled_at = d.now, disabled_reason = 'no delivery has succeeded for ' || d.failing_days || ' days'
+        SET disabled_at = d.now, disabled_reason = 'no delivery has succeeded for ' || d.failing_days || CASE d.failing_days WHEN 1 THEN ' day' ELSE ' days' END
         FROM (
             SELECT h.shard, h.endpoint_id, e.location_id, t.failing_days, now() AS now
             FROM endpoint_health h
@@ -35,6 +35,8 @@ pub async fn disable(pool: &PgPool) -> sqlx::Result<()> {
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let ids: Vec<EndpointId> = disabled.iter().map(|one| one.endpoint_id).collect();
+    notices::disabled(&mut *transaction, &ids).await?;
     let mut shards: Vec<Shard> = disabled.iter().map(|one| one.endpoint_id.shard()).collect();
     shards.sort_unstable();
     shards.dedup();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::types::Clock;
+use crate::{queue::expunge, types::Clock};
 
 /// How often the duties are looked at.
 const EVERY: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ pub async fn run(pool: PgPool, clock: Clock, retention_days: u16, stop: Cancella
             partitions::tend(&pool, &clock, retention_days).await?;
             failing::disable(&pool).await?;
             purge::deleted_endpoints(&pool).await?;
+            expunge::late_responses(&pool).await?;
             crate::jobs::purge_finished(&pool, retention_days).await?;
             purge::old_keys_and_nodes(&pool).await
         };

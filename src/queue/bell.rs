@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::handoff::{Handed, Parcel};
-use crate::types::EndpointId;
+use crate::types::{EndpointId, EventId};
 
 /// Channel of the notifications; the payload is rings, separated by spaces.
 pub const BELL_CHANNEL: &str = "posthaste_bell";
@@ -31,8 +31,12 @@ pub struct Ring {
 
 impl Ring {
     pub fn of(parcel: &Parcel) -> Self {
-        let below = parcel.row.event_id.uuid().as_u128().saturating_sub(1);
-        Self { endpoint_id: parcel.row.endpoint_id, above: Uuid::from_u128(below) }
+        Self::of_fresh(parcel.row.endpoint_id, parcel.row.event_id)
+    }
+
+    /// For a row that was just made.
+    pub fn of_fresh(endpoint_id: EndpointId, event: EventId) -> Self {
+        Self { endpoint_id, above: Uuid::from_u128(event.uuid().as_u128().saturating_sub(1)) }
     }
 
     /// For a row that was made due by hand.

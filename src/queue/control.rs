@@ -9,7 +9,10 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
 
-use super::stats::{self, Change, End};
+use super::{
+    expunge,
+    stats::{self, Change, End},
+};
 use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp};
 
 /// Channel on which owners are told of commands; the payload is empty, polling is the truth.
@@ -93,6 +96,8 @@ pub enum Retried {
     Requeued,
     /// There is no such delivery.
     Unknown,
+    /// The event's data are gone.
+    Expunged,
 }
 
 /// Makes a delivery due now, whatever its state. Attempt numbers go on.
@@ -103,6 +108,9 @@ pub async fn retry(
     endpoint: EndpointId,
     format_version: i32,
 ) -> sqlx::Result<Retried> {
+    if expunge::is_expunged(&mut *db, tenant, event).await? == Some(true) {
+        return Ok(Retried::Expunged);
+    }
     // Locked: a finish that is about to end it has done so by then, or waits until this is committed.
     let waiting = sqlx::query!(
         r#"SELECT due_at AS "due_at: Timestamp" FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3 FOR UPDATE"#,
@@ -155,7 +163,8 @@ pub async fn retry(
     .fetch_optional(&mut *db)
     .await?;
     let Some(was) = requeued else {
-        let queued_by_another = sqlx::query_scalar!(
+        // Somebody else may have queued it meanwhile.
+        let queued = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM queue WHERE shard = $1 AND endpoint_id = $2 AND event_id = $3) AS "queued!""#,
             endpoint.shard().column(),
             endpoint.uuid(),
@@ -163,7 +172,7 @@ pub async fn retry(
         )
         .fetch_one(db)
         .await?;
-        return Ok(if queued_by_another { Retried::Hastened } else { Retried::Unknown });
+        return Ok(if queued { Retried::Hastened } else { Retried::Unknown });
     };
     let from = match was.settled {
         Some(status) => End::from_settled(&status),

@@ -57,6 +57,8 @@ pub struct Finished {
     pub tenant_id: TenantId,
     /// `seq` of the queue row that the attempt was made for.
     pub seq: i32,
+    /// One of Posthaste's own events: what becomes of it is told to nobody, so that two endpoints can't go on about each other.
+    pub operational: bool,
     /// `None` where nothing was sent (the event's data are gone).
     pub attempt: Option<Attempt>,
     pub verdict: Verdict,
@@ -77,6 +79,8 @@ pub struct HealthChange {
     pub error: Option<String>,
     pub failing: Option<bool>,
     pub disabled: Option<&'static str>,
+    /// Whether the tenant may be told, if it asks for it.
+    pub told: bool,
 }
 
 /// A retry or a failure that was written: when it is due, or that it has ended. One that is missing met a row that has
@@ -126,6 +130,7 @@ pub async fn finish(
         .collect();
     let failed_tenants: Vec<Uuid> = failures().map(|(one, _)| one.tenant_id.uuid()).collect();
     let failed_reasons: Vec<&str> = failures().map(|(_, reason)| reason).collect();
+    let failed_told: Vec<bool> = failures().map(|(one, _)| !one.operational).collect();
     let a = AttemptColumns::of(batch);
     let h = HealthColumns::of(health);
 
@@ -154,11 +159,11 @@ pub async fn finish(
             RETURNING q.endpoint_id, q.event_id, q.due_at
         ), failed AS (
             DELETE FROM queue q
-            USING unnest($12::int[], $13::uuid[], $14::uuid[], $15::int[], $16::uuid[], $17::text[], $50::uuid[])
-                AS d(shard, endpoint_id, event_id, seq, tenant_id, reason, hour)
+            USING unnest($12::int[], $13::uuid[], $14::uuid[], $15::int[], $16::uuid[], $17::text[], $50::uuid[], $51::bool[])
+                AS d(shard, endpoint_id, event_id, seq, tenant_id, reason, hour, told)
             WHERE q.shard = d.shard AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id AND q.seq = d.seq
                 AND (d.shard IN (SELECT f.shard FROM fence f)) IS TRUE
-            RETURNING q.shard, q.endpoint_id, q.event_id, d.tenant_id, d.reason, d.hour
+            RETURNING q.shard, q.endpoint_id, q.event_id, d.tenant_id, d.reason, d.hour, d.told
         ), settle AS (
             INSERT INTO settled AS t (shard, endpoint_id, event_id, tenant_id, status, reason, at)
             SELECT f.shard, f.endpoint_id, f.event_id, f.tenant_id, 'failed', f.reason, clock_timestamp() FROM failed f
@@ -196,8 +201,25 @@ pub async fn finish(
                 disabled_at = CASE WHEN c.disabled IS NULL THEN t.disabled_at ELSE coalesce(t.disabled_at, c.failure_at) END,
                 disabled_reason = CASE WHEN t.disabled_at IS NULL THEN c.disabled ELSE t.disabled_reason END
             FROM unnest($41::int[], $42::uuid[], $43::timestamptz[], $44::timestamptz[], $45::text[], $46::bool[],
-                $47::text[]) AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled)
+                $47::text[], $52::bool[]) AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled, told)
+            JOIN endpoint_health o ON o.shard = c.shard AND o.endpoint_id = c.endpoint_id
             WHERE t.shard = c.shard AND t.endpoint_id = c.endpoint_id AND (c.shard IN (SELECT f.shard FROM fence f)) IS TRUE
+            RETURNING t.shard, t.endpoint_id, t.tenant_id, c.told, greatest(c.success_at, c.failure_at) AS at, ARRAY[
+                CASE WHEN o.failing_since IS NULL AND t.failing_since IS NOT NULL THEN 'failing'
+                     WHEN o.failing_since IS NOT NULL AND t.failing_since IS NULL THEN 'recovered' END,
+                CASE WHEN o.disabled_at IS NULL AND t.disabled_at IS NOT NULL THEN 'disabled' END] AS kinds
+        ), noticed AS (
+            INSERT INTO notices AS t (shard, endpoint_id, event_id, kind, tenant_id, at)
+            SELECT n.shard, n.endpoint_id, n.event_id, n.kind, n.tenant_id, n.at
+            FROM (
+                SELECT f.shard, f.endpoint_id, f.event_id, 'exhausted' AS kind, f.tenant_id, clock_timestamp() AS at
+                FROM failed f WHERE f.told
+                UNION ALL
+                SELECT j.shard, j.endpoint_id, '00000000-0000-0000-0000-000000000000'::uuid, k.kind, j.tenant_id, j.at
+                FROM judged j CROSS JOIN LATERAL unnest(j.kinds) AS k(kind) WHERE j.told AND k.kind IS NOT NULL
+            ) n
+            WHERE EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant_id = n.tenant_id AND starts_with(s.event_type, 'posthaste.'))
+            ON CONFLICT DO NOTHING
         )
         SELECT r.endpoint_id AS "endpoint_id!: EndpointId", r.event_id AS "event_id!: EventId", r.due_at AS "due_at?: Timestamp"
         FROM retried r
@@ -253,7 +275,9 @@ pub async fn finish(
         &h.disabled as _,
         &done_hours,
         &done_latencies as _,
-        &failed_hours
+        &failed_hours,
+        &failed_told,
+        &h.told
     )
     .fetch_all(db)
     .await?;
@@ -354,6 +378,7 @@ struct HealthColumns<'a> {
     errors: Vec<Option<&'a str>>,
     failing: Vec<Option<bool>>,
     disabled: Vec<Option<&'a str>>,
+    told: Vec<bool>,
 }
 
 impl<'a> HealthColumns<'a> {
@@ -367,6 +392,7 @@ impl<'a> HealthColumns<'a> {
             columns.errors.push(change.error.as_deref());
             columns.failing.push(change.failing);
             columns.disabled.push(change.disabled);
+            columns.told.push(change.told);
         }
         columns
     }

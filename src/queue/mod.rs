@@ -18,9 +18,11 @@
 
 pub mod bell;
 pub mod control;
+pub mod expunge;
 pub mod finish;
 pub mod handoff;
 pub mod ingest;
+pub mod notices;
 pub mod ownership;
 pub mod refill;
 pub mod requeue;

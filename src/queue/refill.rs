@@ -139,9 +139,9 @@ pub async fn bodies(
     let ids: Vec<Uuid> = events.iter().map(|(_, id)| id.uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT e.id, e.event_type, e.occurred_at AS "occurred_at: Timestamp", e.channel, e.api_version, e.live_mode, e.data
+        SELECT e.id, e.event_type, e.occurred_at AS "occurred_at: Timestamp", e.channel, e.api_version, e.live_mode, e.data AS "data!"
         FROM unnest($1::int[], $2::uuid[]) AS wanted(shard, id)
-        JOIN events e ON e.shard = wanted.shard AND e.id = wanted.id
+        JOIN events e ON e.shard = wanted.shard AND e.id = wanted.id AND e.data IS NOT NULL
         "#,
         &shards,
         &ids

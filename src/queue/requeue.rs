@@ -84,7 +84,7 @@ pub async fn count(
                 AND a.tenant_id = $6 AND a.succeeded AND a.cause <> 3
                 AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = a.event_id))
         ) c
-        JOIN events e ON e.shard = $1 AND e.id = c.event_id
+        JOIN events e ON e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL
         WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id)
             AND ($7::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($7) AS p(pattern)
                 WHERE e.event_type = p.pattern OR p.pattern = '*' AND NOT starts_with(e.event_type, $8)
@@ -135,7 +135,7 @@ pub async fn some(
                 AND a.tenant_id = $6 AND a.succeeded AND a.cause <> 3
              ORDER BY a.event_id LIMIT $9)
         ), chosen AS MATERIALIZED (
-            SELECT c.event_id FROM seen c JOIN events e ON e.shard = $1 AND e.id = c.event_id
+            SELECT c.event_id FROM seen c JOIN events e ON e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL
             WHERE c.status = $5
                 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id)
                 AND ($5 <> 'succeeded' OR NOT EXISTS (

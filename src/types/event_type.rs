@@ -45,8 +45,13 @@ impl EventType {
 
     /// One of Posthaste's own (`posthaste.*`).
     pub fn is_operational(&self) -> bool {
-        self.0.starts_with(OPERATIONAL_PREFIX)
+        is_operational(&self.0)
     }
+}
+
+/// Whether a name is one of Posthaste's own.
+pub fn is_operational(name: &str) -> bool {
+    name.starts_with(OPERATIONAL_PREFIX)
 }
 
 /// What a subscription asks for: a name, `prefix.*` or `*`.

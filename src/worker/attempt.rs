@@ -17,7 +17,7 @@ use crate::{
         finish::{Finished, Verdict},
         handoff::Parcel,
     },
-    types::{Clock, Timestamp},
+    types::{Clock, Timestamp, event_type::is_operational},
 };
 
 /// How deliveries of one endpoint in one wire format are sent, and retried. Made once for many attempts.
@@ -93,6 +93,7 @@ pub async fn attempt(
         event_id: row.event_id,
         tenant_id: plan.target().tenant_id,
         seq: row.seq,
+        operational: is_operational(&parcel.body.event_type),
         attempt: Some(attempt),
         verdict,
     };

@@ -1,4 +1,5 @@
-//! Which commands are obeyed: those whose shard has nothing in flight that began before they were read. Pure.
+//! Which commands are obeyed: those whose shard has nothing in flight that began before they were read, and no result of it
+//! that is not on disk. Pure.
 
 use std::collections::HashMap;
 

@@ -33,6 +33,7 @@ impl Health {
             error: None,
             failing: None,
             disabled: None,
+            told: false,
         });
         if let Some((_, detail)) = &attempt.error {
             change.failure_at = later(change.failure_at, attempt.at);
@@ -44,16 +45,19 @@ impl Health {
             Next::Succeeded => {
                 if self.failing.remove(&id) || was_failing || change.failing == Some(true) {
                     change.failing = Some(false);
+                    change.told |= !finished.operational;
                     self.urgent.insert(id);
                 }
             }
             Next::Exhausted => {
                 change.failing = Some(true);
+                change.told |= !finished.operational;
                 self.failing.insert(id);
                 self.urgent.insert(id);
             }
             Next::Gone => {
                 change.disabled = Some("the receiver answered 410 Gone");
+                change.told |= !finished.operational;
                 self.urgent.insert(id);
             }
             Next::Retry { .. } => {}
@@ -135,6 +139,7 @@ mod tests {
             event_id: EventId::from_uuid(id),
             tenant_id: TenantId::from_uuid(id),
             seq: 0,
+            operational: false,
             attempt: Some(attempt),
             verdict: Verdict::Succeeded,
         }

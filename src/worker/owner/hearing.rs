@@ -224,11 +224,17 @@ impl Owner {
 
     pub(super) fn attempted(&mut self, attempted: Attempted, now: Micros) {
         let Attempted { row, plan, generation, outcome } = attempted;
-        self.drain.ends(row.shard(), generation);
         self.scheduler.responded(row.endpoint_id, now);
         match outcome {
-            Outcome::Cut => self.scheduler.lost(row.turn(), now),
+            Outcome::Cut => {
+                self.drain.ends(row.shard(), generation);
+                self.scheduler.lost(row.turn(), now);
+            }
             Outcome::Sent { finished, next } => {
+                // Sent before by a node that this process was, and not written since.
+                if let Some(before) = self.writing.insert(row.turn(), generation) {
+                    self.drain.ends(row.shard(), before);
+                }
                 if next == Next::Gone {
                     let held = Terms { held: true, ..terms(plan.target()) };
                     self.scheduler.configure(row.endpoint_id, held, now);
@@ -250,6 +256,9 @@ impl Owner {
     pub(super) fn flushed(&mut self, report: Report, now: Micros) {
         for (turn, written) in report {
             self.unwritten = self.unwritten.saturating_sub(1);
+            if let Some(generation) = self.writing.remove(&turn) {
+                self.drain.ends(turn.endpoint_id.shard(), generation);
+            }
             match written {
                 Written::Ended => self.scheduler.finished(turn, None, now),
                 Written::Due(at) => self.scheduler.finished(turn, Some(at.unix_us()), now),

@@ -110,6 +110,8 @@ pub struct Owner {
     sweeps: u32,
     refills: u64,
     unwritten: usize,
+    /// Attempts whose results are on their way to disk, with the generation that they began under: a command waits for them.
+    writing: HashMap<Turn, u64>,
     stopping: bool,
 }
 
@@ -146,6 +148,7 @@ impl Owner {
             sweeps: 0,
             refills: 0,
             unwritten: 0,
+            writing: HashMap::new(),
             stopping: false,
         }
     }

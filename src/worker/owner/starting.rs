@@ -89,6 +89,8 @@ impl Owner {
             event_id: row.event_id,
             tenant_id: target.tenant_id,
             seq: row.seq,
+            // Not known without its body; whoever tells of it looks.
+            operational: false,
             attempt: None,
             verdict: Verdict::Failed { reason },
         };

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{array, text};
-use crate::helpers::{Answer, Receiver, Stored, app::Tenant, spawn};
+use crate::helpers::{
+    Answer, Receiver, Stored,
+    app::Tenant,
+    spawn,
+    sql::{Sql, UNTRUE_STATS},
+};
 
 fn path(endpoint: &Value) -> String {
     format!("/v1/endpoints/{}", text(endpoint, "id"))
@@ -107,6 +112,7 @@ async fn what_failed_in_a_period_is_counted_and_sent_again() {
     assert_eq!(receiver.take(2).await.len(), 2);
     assert_eq!(statuses(&tenant, &other).await, ["succeeded", "succeeded"]);
     assert!(receiver.rest().is_empty(), "the other endpoint is left alone");
+    Sql::open(&app.database).await.until(UNTRUE_STATS, 0).await;
     app.stop().await;
 }
 
@@ -142,6 +148,7 @@ async fn what_was_canceled_comes_back_and_is_held_where_the_endpoint_is_paused()
     for event in &events {
         ended(&tenant, &endpoint, event, "succeeded").await;
     }
+    Sql::open(&app.database).await.until(UNTRUE_STATS, 0).await;
     assert!(receiver.take(3).await.iter().all(|seen| seen.header("x-posthaste-attempt") == "1"));
     assert!(receiver.rest().is_empty());
     app.stop().await;

@@ -9,6 +9,7 @@ mod endpoint_lists;
 mod endpoint_states;
 mod endpoints;
 mod event_types;
+mod expunge;
 mod histories;
 mod idempotency;
 mod isolation;

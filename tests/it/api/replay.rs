@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{array, text};
-use crate::helpers::{Answer, Receiver, Stored, app::Tenant, spawn};
+use crate::helpers::{
+    Answer, Receiver, Stored,
+    app::Tenant,
+    spawn,
+    sql::{Sql, UNTRUE_STATS},
+};
 
 async fn replay(tenant: &Tenant, event: &Value, body: Value) -> Value {
     let path = format!("/v1/events/{}/replay", text(event, "id"));
@@ -62,6 +67,7 @@ async fn an_event_is_sent_again_to_those_that_it_was_sent_to() {
     let job = replay(&tenant, &event, json!({"endpoint_ids": [held["id"]]})).await;
     assert_eq!((&job["status"], &job["total"]), (&json!("succeeded"), &json!(0)));
     assert!(receiver.rest().is_empty());
+    Sql::open(&app.database).await.until(UNTRUE_STATS, 0).await;
     let audit = tenant.client.get("/v1/audit").await.expect(200);
     assert_eq!(
         (&audit["data"][0]["action"], &audit["data"][0]["resource"]),
@@ -98,6 +104,7 @@ async fn an_endpoint_that_never_got_it_gets_a_delivery() {
     tenant.client.delete(&format!("/v1/endpoints/{}", text(&late, "id"))).await.expect(204);
     assert_eq!(replay(&tenant, &event, json!({})).await["total"], 1);
     assert_eq!(receiver.next().await.path, "/old");
+    Sql::open(&app.database).await.until(UNTRUE_STATS, 0).await;
     app.stop().await;
 }
 

@@ -103,6 +103,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
     route("POST", "/v1/events/batch", PUBLISH, BATCH),
     route("GET", "/v1/events/{event_id}", READ, Nothing),
+    route("DELETE", "/v1/events/{event_id}/data", WRITE, Nothing),
     route("GET", "/v1/events/{event_id}/deliveries/{endpoint_id}", READ, Nothing),
     route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", WRITE, Nothing),
     route("POST", "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", WRITE, Nothing),

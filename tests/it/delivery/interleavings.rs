@@ -103,6 +103,7 @@ impl Stage {
             event_id: self.event,
             tenant_id: self.tenant,
             seq,
+            operational: false,
             attempt: Some(attempt),
             verdict,
         }

@@ -6,6 +6,7 @@ mod holds;
 mod interleavings;
 mod limits;
 mod neglect;
+mod operational;
 mod oracle;
 mod processes;
 mod recover;

@@ -1,0 +1,34 @@
+//! Expunging an event: its data are forgotten, what waits of it is canceled.
+
+use axum::{extract::State, http::StatusCode};
+
+use crate::{
+    audit,
+    auth::{Context, Tenant, scope},
+    queue::{control, expunge},
+    types::EventId,
+    web::{ApiError, Path},
+};
+
+/// Answers when nothing more of the event is sent (202 where that takes long). Once more changes nothing.
+pub async fn expunge(
+    State(context): State<Context>,
+    tenant: Tenant<scope::Write>,
+    Path(id): Path<EventId>,
+) -> Result<StatusCode, ApiError> {
+    let mut transaction = context.pool.begin().await?;
+    let already = expunge::is_expunged(&mut *transaction, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    expunge::expunge(&mut transaction, tenant.id, id).await?;
+    let command = control::command(&mut transaction, id.shard()).await?;
+    if !already {
+        let act = audit::Act { action: "event.expunge", resource: &id.to_string(), fields: &[] };
+        audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
+    }
+    transaction.commit().await?;
+    if !control::obeyed(&context.pool, command).await? {
+        return Ok(StatusCode::ACCEPTED);
+    }
+    // Of attempts that were in flight: their results are on disk by now.
+    expunge::responses(&context.pool, tenant.id, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

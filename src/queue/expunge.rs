@@ -1,0 +1,100 @@
+//! Forgetting an event: its data, what waits of it, and what receivers answered.
+//!
+//! The event's row is locked first; whoever queues a delivery of it again asks [`is_expunged`], which waits for that lock. An
+//! attempt in flight ends by itself. Its result is on disk when the owner has obeyed, and what it holds is removed then
+//! ([`responses`]); where that takes too long, the maintenance removes it ([`late_responses`]).
+
+use sqlx::{PgConnection, PgExecutor};
+
+use super::stats::{self, Change, End};
+use crate::types::{EndpointId, EventId, TenantId};
+
+/// How long after an event was expunged results of attempts in flight are looked for.
+const LATE_FOR_S: f64 = 3_600.0;
+
+/// Whether the event is expunged; it stays as it is until the transaction ends. `None`: there is no such event.
+pub async fn is_expunged(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    event: EventId,
+) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar!(
+        r#"SELECT expunged_at IS NOT NULL AS "expunged!" FROM events WHERE shard = $1 AND id = $2 AND tenant_id = $3
+           FOR NO KEY UPDATE"#,
+        event.shard().column(),
+        event.uuid(),
+        tenant.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Removes the event's data and cancels what is pending.
+pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE events SET data = NULL, expunged_at = coalesce(expunged_at, now()) WHERE shard = $1 AND id = $2 AND tenant_id = $3",
+        event.shard().column(),
+        event.uuid(),
+        tenant.uuid()
+    )
+    .execute(&mut *db)
+    .await?;
+    let canceled = sqlx::query_scalar!(
+        r#"
+        WITH gone AS (
+            DELETE FROM queue q USING events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
+            WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3
+                AND q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2
+            RETURNING q.shard, q.endpoint_id, q.event_id
+        )
+        INSERT INTO settled AS t (shard, endpoint_id, event_id, tenant_id, status, reason, at)
+        SELECT g.shard, g.endpoint_id, g.event_id, $3, 'canceled', 'the event''s data were expunged', clock_timestamp() FROM gone g
+        ON CONFLICT (shard, endpoint_id, event_id)
+        DO UPDATE SET status = excluded.status, reason = excluded.reason, at = excluded.at
+        RETURNING t.endpoint_id AS "endpoint_id: EndpointId"
+        "#,
+        event.shard().column(),
+        event.uuid(),
+        tenant.uuid()
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let changes: Vec<Change> = canceled
+        .into_iter()
+        .map(|endpoint_id| Change { endpoint_id, event_id: event, from: None, to: Some(End::Canceled) })
+        .collect();
+    stats::count(&mut *db, &changes).await?;
+    responses(db, tenant, event).await
+}
+
+/// Removes what receivers answered, to tests too. An event's attempts are all to endpoints of its location.
+pub async fn responses(db: impl PgExecutor<'_>, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE attempts a SET response_headers = NULL, response_body = NULL
+         FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
+         WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3
+             AND a.shard = $1 AND a.endpoint_id = n.id AND a.event_id = $2
+             AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL)",
+        event.shard().column(),
+        event.uuid(),
+        tenant.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The same for attempts that were in flight for longer than anybody waited.
+pub async fn late_responses(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE attempts a SET response_headers = NULL, response_body = NULL
+         FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
+         WHERE e.expunged_at > now() - $1 * interval '1 second'
+             AND a.shard = e.shard AND a.endpoint_id = n.id AND a.event_id = e.id
+             AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL)",
+        LATE_FOR_S
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
