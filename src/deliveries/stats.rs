@@ -1,14 +1,19 @@
 //! The route of an endpoint's statistics: how its deliveries ended, by the hour or day (UTC) in which their events were received.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema, openapi::Object};
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::queries::{self, Counted};
 use crate::{
     auth::{Context, Tenant, scope},
     queue::stats::{HOUR_MS, hour_at, latency_quantile},
-    types::{EndpointId, Timestamp},
+    types::{
+        EndpointId, Timestamp,
+        schema::{GivenTime, words},
+    },
     web::{ApiError, Json, Path, Query, filter::Period},
 };
 
@@ -25,50 +30,83 @@ const UNITS: [Unit; 2] = [
     Unit { name: "day", hours: 24, default: 30, most: 92 },
 ];
 
-#[derive(Deserialize)]
+fn unit_schema() -> Object {
+    words("What the period is divided into, in UTC.", UNITS.iter().map(|unit| unit.name))
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct StatsQuery {
+    /// Start of the period; by default 24 hours or 30 days before its end.
+    #[param(required = false, value_type = GivenTime, inline)]
     since: Option<String>,
+    /// End of the period; by default now.
+    #[param(required = false, value_type = GivenTime, inline)]
     until: Option<String>,
+    #[param(required = false, schema_with = unit_schema)]
     bucket: Option<String>,
 }
 
-#[derive(Serialize)]
+/// How an endpoint's deliveries ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointStats)]
 struct Stats {
     /// Start of the first bucket.
     since: Timestamp,
     /// End of the last one.
     until: Timestamp,
+    #[schema(schema_with = unit_schema)]
     bucket: &'static str,
     #[serde(flatten)]
     numbers: Numbers,
+    /// All of the period, oldest first.
     buckets: Vec<Bucket>,
 }
 
-#[derive(Serialize)]
+/// The deliveries whose events were received in one hour or day.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsBucket)]
 struct Bucket {
     start: Timestamp,
     #[serde(flatten)]
     numbers: Numbers,
 }
 
-#[derive(Serialize)]
+/// How deliveries ended, and how many wait.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsNumbers)]
 struct Numbers {
+    /// Deliveries, whatever their state.
+    #[schema(minimum = 0, examples(100))]
     total: i64,
+    /// Those that succeeded.
+    #[schema(minimum = 0, examples(95))]
     succeeded: i64,
+    /// Those that ran out of retries, or could not be sent.
+    #[schema(minimum = 0, examples(3))]
     failed: i64,
+    /// Those that were canceled.
+    #[schema(minimum = 0, examples(1))]
     canceled: i64,
     /// Held ones too; counted up to 10,000, the newest first.
+    #[schema(minimum = 0, examples(1))]
     pending: i64,
-    /// Of those that succeeded or failed; `null` where none did.
+    /// Those that succeeded, of those that succeeded or failed; `null`: there is none.
+    #[schema(minimum = 0, maximum = 1, examples(0.9693877551020408))]
     success_rate: Option<f64>,
     latency_ms: Latency,
 }
 
-/// How long the attempts took by which deliveries succeeded; within 9 %. `null` where none did.
-#[derive(Serialize)]
+/// How long the attempts took by which deliveries succeeded, in milliseconds, within 9 %. `null`: none did.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsLatency)]
 struct Latency {
+    /// Half of them took less.
+    #[schema(minimum = 1, examples(84))]
     p50: Option<i64>,
+    /// 95 of a hundred took less.
+    #[schema(minimum = 1, examples(238))]
     p95: Option<i64>,
 }
 
@@ -135,8 +173,12 @@ fn units(unit: &Unit, period: Period, now: Timestamp) -> Result<(u64, u64), ApiE
     Ok((start, end))
 }
 
-/// Whole hours or days: `since` is moved to the start of its bucket, `until` to the end of its own. By default the last 24 hours, or
-/// 30 days; at most 31 days by the hour and 92 by the day.
+/// Count the deliveries of an endpoint
+///
+/// By the hour or day in which their events were received, in whole hours or days: `since` is moved to the start of its bucket, `until` to the
+/// end of its own. At most 31 days by the hour, and 92 by the day. Tests are no deliveries.
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/stats", operation_id = "get_endpoint_stats", tag = "Deliveries",
+    security(("key" = ["read"])), params(StatsQuery), responses((status = 200, description = "The statistics.", body = Stats)))]
 async fn stats(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -177,6 +219,6 @@ async fn stats(
     }))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new().route("/v1/endpoints/{endpoint_id}/stats", get(stats)).with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(stats))
 }

@@ -1,11 +1,7 @@
 //! Routes of the tenants; the operator's.
 
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{delete, get, post},
-};
+use axum::{extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     keys,
@@ -26,6 +22,13 @@ use crate::{
 
 const EXTERNAL_ID_KEY: &str = "tenants_external_id_key";
 
+/// Make a tenant
+///
+/// It is born with one location, whose `external_id` is `default`, and without keys: make one next.
+#[utoipa::path(post, path = "/v1/tenants", operation_id = "create_tenant", tag = "Tenants",
+    security(("operator" = [])), request_body = CreateBody, responses(
+        (status = 201, description = "The tenant as it was made.", body = Tenant),
+        (status = 409, description = "The `external_id` is another tenant's.")))]
 async fn create(
     State(context): State<Context>,
     operator: Operator,
@@ -43,6 +46,10 @@ async fn create(
     work.commit(&context, Answer::json(StatusCode::CREATED, &tenant)?).await
 }
 
+/// List tenants
+#[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "Tenants",
+    security(("operator" = [])), params(PageQuery), responses(
+        (status = 200, description = "One page of tenants.", body = Page<Tenant>)))]
 async fn list(
     State(context): State<Context>,
     _: Operator,
@@ -54,6 +61,9 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
 }
 
+/// Read a tenant
+#[utoipa::path(get, path = "/v1/tenants/{tenant_id}", operation_id = "read_tenant", tag = "Tenants",
+    security(("operator" = [])), responses((status = 200, description = "The tenant.", body = Tenant)))]
 async fn read(
     State(context): State<Context>,
     _: Operator,
@@ -62,6 +72,11 @@ async fn read(
     queries::find(&context.pool, id).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
+/// Change a tenant
+#[utoipa::path(patch, path = "/v1/tenants/{tenant_id}", operation_id = "update_tenant", tag = "Tenants",
+    security(("operator" = [])), request_body = UpdateBody, responses(
+        (status = 200, description = "The tenant as it is now.", body = Tenant),
+        (status = 409, description = "The `external_id` is another tenant's.")))]
 async fn update(
     State(context): State<Context>,
     operator: Operator,
@@ -79,14 +94,13 @@ async fn update(
     Ok(Json(tenant))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/tenants", post(create).get(list))
-        .route("/v1/tenants/{tenant_id}", get(read).patch(update))
-        .route("/v1/tenants/{tenant_id}/keys", post(keys::create_for).get(keys::list_for))
-        .route("/v1/tenants/{tenant_id}/keys/{key_id}", delete(keys::revoke_for))
-        .route("/v1/keys", post(keys::create).get(keys::list))
-        .route("/v1/keys/{key_id}", delete(keys::revoke))
-        .route("/v1/me", get(keys::me))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(read, update))
+        .routes(routes!(keys::create_for, keys::list_for))
+        .routes(routes!(keys::revoke_for))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::me))
 }

@@ -19,6 +19,7 @@ mod manners;
 mod once;
 mod publish;
 mod rebuilt;
+mod reference;
 mod replay;
 mod rotation;
 mod routes;
