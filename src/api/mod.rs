@@ -33,6 +33,7 @@ use crate::{
         rate_limit::{self, RateLimit},
         request,
     },
+    whatsable,
 };
 
 /// How the API treats its callers.
@@ -64,6 +65,7 @@ fn routes() -> (Routers, OpenApi) {
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(audit::router())
+        .merge(whatsable::router())
         .merge(health::router())
         .merge(reference::router())
         .split_for_parts();

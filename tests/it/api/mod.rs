@@ -28,6 +28,7 @@ mod stats;
 mod subscriptions;
 mod tenants;
 mod test_events;
+mod whatsable;
 mod wire_formats;
 
 use serde_json::Value;
