@@ -38,5 +38,6 @@ pub mod telemetry;
 pub mod tenants;
 pub mod types;
 pub mod web;
+pub mod whatsable;
 pub mod wire_formats;
 pub mod worker;

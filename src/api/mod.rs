@@ -33,7 +33,7 @@ use crate::{
         rate_limit::{self, RateLimit},
         request,
     },
-    wire_formats,
+    whatsable, wire_formats,
 };
 
 /// How the API treats its callers.
@@ -66,6 +66,7 @@ fn routes() -> (Routers, OpenApi) {
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(audit::router())
+        .merge(whatsable::router())
         .merge(health::router())
         .merge(reference::router())
         .split_for_parts();

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     audit,
-    auth::{Context, Tenant, scope},
+    auth::{Actor, Context, Tenant, scope},
     idempotency::{Claim, Done, Once, Work},
     locations::{self, LocationRef},
     queue::control,
@@ -90,6 +90,41 @@ async fn found(
     view(context, tenant, stored)
 }
 
+/// Makes an endpoint, in the transaction of `work`; its secret is in the answer.
+pub async fn add(
+    context: &Context,
+    work: &mut Work,
+    tenant: TenantId,
+    actor: &Actor,
+    wanted: &LocationRef,
+    body: CreateBody,
+    no_location: impl FnOnce() -> ApiError,
+) -> Result<Endpoint, ApiError> {
+    if !queries::lock_tenant(&mut **work, tenant).await? {
+        return Err(ApiError::NotFound);
+    }
+    let location = locations::queries::lock(work, tenant, wanted).await?.ok_or_else(no_location)?.id;
+    let settings = queries::tenant_settings(work, tenant).await?.ok_or(ApiError::NotFound)?;
+    let format = context.formats.named(work, tenant, body.format(&settings)).await?;
+    let (checked, secret) = body.check(format, &context.policy, &settings)?;
+    let now = context.clock.now();
+    let id: EndpointId = mint(&context.clock, location.shard());
+    let sealed = secrets::seal_headers(&context.vault, tenant, id, &checked.headers)?;
+    let (_, total) = queries::counts(&mut **work, tenant).await?;
+    if total >= ENDPOINTS_MAX {
+        return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
+    }
+    queries::insert(work, tenant, location, id, &checked, sealed.as_deref(), now).await?;
+    queries::set_patterns(work, tenant, id, &checked.patterns, now).await?;
+    secrets::make_current(work, context, tenant, id, &secret, now, Duration::ZERO).await?;
+    control::reroute(&mut **work, location).await?;
+    let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
+    audit::record(&mut **work, tenant, &context.clock, actor, act).await?;
+    let mut endpoint = found(context, work, tenant, id).await?;
+    endpoint.secret = Some(secret.reveal().to_owned());
+    Ok(endpoint)
+}
+
 async fn make(
     context: &Context,
     tester: &Tester,
@@ -100,32 +135,11 @@ async fn make(
     no_location: impl FnOnce() -> ApiError,
 ) -> Result<Done, ApiError> {
     let mut work = claim.begin(context, Some(tenant.id)).await?;
-    if !queries::lock_tenant(&mut *work, tenant.id).await? {
-        return Err(ApiError::NotFound);
-    }
-    let location = locations::queries::lock(&mut work, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
-    let settings = queries::tenant_settings(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let pings = body.send_test_ping;
-    let format = context.formats.named(&mut work, tenant.id, body.format(&settings)).await?;
-    let (checked, secret) = body.check(format, &context.policy, &settings)?;
-    let now = context.clock.now();
-    let id: EndpointId = mint(&context.clock, location.shard());
-    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
-    let (_, total) = queries::counts(&mut *work, tenant.id).await?;
-    if total >= ENDPOINTS_MAX {
-        return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
-    }
-    queries::insert(&mut work, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
-    queries::set_patterns(&mut work, tenant.id, id, &checked.patterns, now).await?;
-    secrets::make_current(&mut work, context, tenant.id, id, &secret, now, Duration::ZERO).await?;
-    control::reroute(&mut *work, location).await?;
-    let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
-    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
-    let mut endpoint = found(context, &mut work, tenant.id, id).await?;
-    endpoint.secret = Some(secret.reveal().to_owned());
+    let endpoint = add(context, &mut work, tenant.id, &tenant.actor, wanted, body, no_location).await?;
     let done = work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await?;
     if pings {
-        tester.ping(tenant.id, id, tenant.actor.clone());
+        tester.ping(tenant.id, endpoint.id, tenant.actor.clone());
     }
     Ok(done)
 }
@@ -326,6 +340,21 @@ async fn update(
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
 }
 
+/// Leaves a tombstone. `answer` is given when nothing is sent any more; a 202 if that takes long.
+pub async fn delete(
+    context: &Context,
+    tenant: TenantId,
+    actor: &Actor,
+    id: EndpointId,
+    headers: &HeaderMap,
+    answer: Answer,
+) -> Result<Response, ApiError> {
+    let work = Work::unclaimed(context).await?;
+    let mut change = Change::begin(context, tenant, id, headers, work).await?;
+    queries::tombstone(change.db(), tenant, id, context.clock.now()).await?;
+    change.commit(actor, "endpoint.delete", &[], answer).await
+}
+
 /// Delete an endpoint
 ///
 /// Answers when nothing is sent to it any more; its history is purged behind.
@@ -339,10 +368,7 @@ async fn remove(
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let work = Work::unclaimed(&context).await?;
-    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
-    queries::tombstone(change.db(), tenant.id, id, context.clock.now()).await?;
-    change.commit(&tenant.actor, "endpoint.delete", &[], Answer::empty(StatusCode::NO_CONTENT)).await
+    delete(&context, tenant.id, &tenant.actor, id, &headers, Answer::empty(StatusCode::NO_CONTENT)).await
 }
 
 /// Pause an endpoint

@@ -163,6 +163,25 @@ pub struct Checked {
 }
 
 impl CreateBody {
+    /// An endpoint with nothing but what it must have.
+    pub fn plain(name: String, url: String, event_types: Vec<String>) -> Self {
+        Self {
+            location_id: None,
+            name,
+            url,
+            event_types,
+            rate_limit_per_s: None,
+            max_in_flight: None,
+            format: None,
+            headers: None,
+            timeout_ms: None,
+            retry_schedule_s: None,
+            metadata: None,
+            secret: None,
+            send_test_ping: false,
+        }
+    }
+
     /// The name of the wanted format, for [`CreateBody::check`].
     pub fn format<'a>(&'a self, tenant: &'a TenantSettings) -> &'a str {
         self.format.as_deref().unwrap_or_else(|| tenant.default_format())

@@ -15,7 +15,8 @@ mod subscriptions;
 pub mod target;
 mod tester;
 
-pub use api::router;
+pub use api::{add, delete, router};
+pub use draft::CreateBody;
 pub use formats::check_new_format;
 pub use model::{Endpoint, FAILING_REASON};
 pub use target::Target;

@@ -19,7 +19,7 @@ pub use docs::router;
 use crate::web::error::Problem;
 
 /// What the reference is grouped by, in the order that a newcomer reads it.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("Events", "Publish what happened, and look at what was published."),
     ("Endpoints", "Where events go, how, and signed with what."),
     ("Deliveries", "One event to one endpoint: its state, its attempts, and a second chance."),
@@ -32,6 +32,7 @@ const TAGS: [(&str, &str); 12] = [
     ("Wire formats", "How an event becomes a request: what is built in, and a tenant's own."),
     ("Keys", "API keys of a tenant."),
     ("Audit log", "Who did what."),
+    ("WhatsAble", "WhatsAble's own webhook API, for tenants of that preset."),
     ("Tenants", "For the operator: the customer accounts of the platform, and their keys."),
     ("Service", "How the process is, and this reference. Needs no key."),
     ("Webhooks", "What a receiver gets."),

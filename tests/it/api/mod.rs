@@ -25,9 +25,11 @@ mod replay;
 mod rotation;
 mod routes;
 mod secrets;
+mod stats;
 mod subscriptions;
 mod tenants;
 mod test_events;
+mod whatsable;
 mod wire_formats;
 
 use serde_json::Value;
