@@ -9,7 +9,7 @@ use axum::{
 use super::{model::Job, queries, recover::recover, replay::replay};
 use crate::{
     audit,
-    auth::{Context, Tenant, scope},
+    auth::{Context, PastTenant, Tenant, scope},
     types::JobId,
     web::{
         ApiError, Json, Path, Query,
@@ -19,7 +19,7 @@ use crate::{
 
 async fn list(
     State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
+    tenant: PastTenant<scope::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
     let scope = Scope::new(&["jobs", &tenant.id.to_string()]);
@@ -30,7 +30,7 @@ async fn list(
 
 async fn read(
     State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
+    tenant: PastTenant<scope::Read>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
     queries::find(&context.pool, tenant.id, id).await?.map(Json).ok_or(ApiError::NotFound)

@@ -16,7 +16,9 @@ use crate::{
     audit,
     auth::{Context, Operator},
     idempotency::{Done, Once},
+    jobs::{self, Job},
     locations,
+    queue::control,
     types::TenantId,
     web::{
         Answer, ApiError, Json, OnConstraint, Path, Query,
@@ -79,10 +81,30 @@ async fn update(
     Ok(Json(tenant))
 }
 
+/// From the answer on its keys are dead and nothing of it is published or sent; the job removes what is left. The audit log
+/// goes with the tenant, so it is the program's log that says so.
+async fn remove(
+    State(context): State<Context>,
+    operator: Operator,
+    Path(id): Path<TenantId>,
+) -> Result<(StatusCode, Json<Job>), ApiError> {
+    let mut transaction = context.pool.begin().await?;
+    queries::close(&mut *transaction, id).await?;
+    jobs::purge::end_others(&mut transaction, id).await?;
+    let shards =
+        queries::tombstone(&mut transaction, id, context.clock.now()).await?.ok_or(ApiError::NotFound)?;
+    let commands = control::command_all(&mut transaction, &shards).await?;
+    let job = jobs::purge::enter(&mut transaction, id, context.clock.mint(), commands.clone()).await?;
+    transaction.commit().await?;
+    tracing::info!(tenant = %id, job = %job.id, request = operator.actor.request_id, "a tenant was deleted");
+    control::all_obeyed(&context.pool, &commands).await?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
 pub fn router(context: Context) -> Router {
     Router::new()
         .route("/v1/tenants", post(create).get(list))
-        .route("/v1/tenants/{tenant_id}", get(read).patch(update))
+        .route("/v1/tenants/{tenant_id}", get(read).patch(update).delete(remove))
         .route("/v1/tenants/{tenant_id}/keys", post(keys::create_for).get(keys::list_for))
         .route("/v1/tenants/{tenant_id}/keys/{key_id}", delete(keys::revoke_for))
         .route("/v1/keys", post(keys::create).get(keys::list))

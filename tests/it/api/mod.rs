@@ -24,6 +24,7 @@ mod rotation;
 mod routes;
 mod secrets;
 mod subscriptions;
+mod tenant_delete;
 mod tenants;
 mod test_events;
 mod wire_formats;
