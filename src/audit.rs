@@ -1,8 +1,10 @@
 //! The audit log: who did what, written in the transaction of what was done. Names of fields, never their values.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::Serialize;
 use sqlx::PgExecutor;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     auth::{Actor, Context, Tenant, scope},
@@ -46,15 +48,25 @@ pub async fn record(
     Ok(())
 }
 
-#[derive(Serialize)]
+/// Something that was done.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 struct Entry {
     id: AuditId,
     at: Timestamp,
-    /// `null`: the operator.
+    /// The key that it was done with; `null`: the operator's.
     key_id: Option<KeyId>,
+    /// What was done.
+    #[schema(examples("endpoint.update"))]
     action: String,
+    /// What it was done to.
+    #[schema(examples("ep_0193a1b2-c3d4-7e5f-8a6b-0123456789ab"))]
     resource: String,
+    /// The `X-Request-Id` of the request that did it.
+    #[schema(examples("req_0193a1b2-c3d4-7e5f-8a6b-0123456789ab"))]
     request_id: Option<String>,
+    /// Names of the fields that it changed, never their values.
+    #[schema(examples("url"))]
     fields: Vec<String>,
 }
 
@@ -79,6 +91,12 @@ async fn entries(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sql
     .await
 }
 
+/// List what was done
+///
+/// Every change, and every look at a signing secret.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit", tag = "Audit log",
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of the audit log.", body = Page<Entry>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -90,6 +108,6 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, rows, |entry| entry.id.uuid())))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new().route("/v1/audit", get(list)).with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(list))
 }

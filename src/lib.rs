@@ -38,4 +38,5 @@ pub mod telemetry;
 pub mod tenants;
 pub mod types;
 pub mod web;
+pub mod whatsable;
 pub mod worker;

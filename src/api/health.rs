@@ -1,7 +1,9 @@
 //! Whether the process lives, and whether it can work.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     auth::Context,
@@ -9,20 +11,32 @@ use crate::{
     web::{ApiError, Json},
 };
 
-#[derive(Serialize)]
+/// All is well.
+#[derive(Serialize, ToSchema)]
 struct Health {
+    /// Always `ok`.
+    #[schema(examples("ok"))]
     status: &'static str,
+    /// Posthaste's own.
+    #[schema(examples("0.1.0"))]
     version: &'static str,
 }
 
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
-/// The process runs.
+/// Tell whether the process runs
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "Service",
+    responses((status = 200, description = "It runs.", body = Health)))]
 async fn healthz() -> Json<Health> {
     Json(OK)
 }
 
+/// Tell whether the process can work
+///
 /// Postgres answers, and its schema is this program's (or a later one's).
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "Service", responses(
+    (status = 200, description = "It can.", body = Health),
+    (status = 503, description = "Postgres is away, or its migrations are missing.")))]
 async fn readyz(State(context): State<Context>) -> Result<Json<Health>, ApiError> {
     let applied = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success"#)
         .fetch_one(&context.pool)
@@ -32,6 +46,6 @@ async fn readyz(State(context): State<Context>) -> Result<Json<Health>, ApiError
     if applied >= known { Ok(Json(OK)) } else { Err(ApiError::Unavailable("migrations are missing".into())) }
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(healthz)).routes(routes!(readyz))
 }

@@ -1,6 +1,7 @@
 //! The HTTP API: the features' routers under one roof, and what says how the process is.
 
 mod health;
+pub mod reference;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tower_http::{
     compression::{CompressionLayer, predicate::SizeAbove},
     cors::{AllowOrigin, CorsLayer},
 };
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     audit,
@@ -30,6 +33,7 @@ use crate::{
         rate_limit::{self, RateLimit},
         request,
     },
+    whatsable,
 };
 
 /// How the API treats its callers.
@@ -45,19 +49,43 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 /// How long a browser may remember what a preflight told it.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Every route there is.
+/// What the handlers are given, by what they need.
+struct Routers {
+    of_context: Router<Context>,
+    of_events: Router<EventsState>,
+    of_tester: Router<Tester>,
+}
+
+/// Every route there is, with what the reference says of it. `routes!` is the one way to add one.
+fn routes() -> (Routers, OpenApi) {
+    let (of_context, mut document) = OpenApiRouter::default()
+        .merge(tenants::router())
+        .merge(locations::router())
+        .merge(event_types::router())
+        .merge(deliveries::router())
+        .merge(jobs::router())
+        .merge(audit::router())
+        .merge(whatsable::router())
+        .merge(health::router())
+        .merge(reference::router())
+        .split_for_parts();
+    let (of_events, of_them) = events::router().split_for_parts();
+    document.merge(of_them);
+    let (of_tester, of_them) = OpenApiRouter::default()
+        .merge(endpoints::router())
+        .merge(deliveries::test_router())
+        .split_for_parts();
+    document.merge(of_them);
+    (Routers { of_context, of_events, of_tester }, document)
+}
+
+/// The API as it is served.
 pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: &Manners) -> Router {
-    Router::new()
-        .merge(tenants::router(context.clone()))
-        .merge(locations::router(context.clone()))
-        .merge(endpoints::router(tester.clone()))
-        .merge(event_types::router(context.clone()))
-        .merge(events::router(events))
-        .merge(deliveries::router(context))
-        .merge(deliveries::test_router(tester.clone()))
-        .merge(jobs::router(context.clone()))
-        .merge(audit::router(context.clone()))
-        .merge(health::router(context.clone()))
+    let (Routers { of_context, of_events, of_tester }, _) = routes();
+    of_context
+        .with_state(context.clone())
+        .merge(of_events.with_state(events))
+        .merge(of_tester.with_state(tester.clone()))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))

@@ -16,6 +16,7 @@ use clap_complete::Shell;
 
 use self::remote::{ClientSettings, Remote};
 use crate::{
+    api,
     app::Roles,
     config::{Settings, refuse_unknown},
     telemetry,
@@ -54,6 +55,9 @@ enum Command {
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  posthaste completions bash > /etc/bash_completion.d/posthaste")]
     Completions { shell: Shell },
+    /// Print the API's reference: an OpenAPI 3.1 document
+    #[command(after_help = "Example:\n  posthaste openapi > openapi.json")]
+    Openapi,
 }
 
 /// Runs the program that the arguments and the environment ask for.
@@ -73,7 +77,10 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let (command, settings) = (cli.command.unwrap_or(Command::Serve), cli.settings);
     // These tell their own story on the same terminal.
-    let quiet = matches!(command, Command::Demo { .. } | Command::Remote(_) | Command::Completions { .. });
+    let quiet = matches!(
+        command,
+        Command::Demo { .. } | Command::Remote(_) | Command::Completions { .. } | Command::Openapi
+    );
     let log = settings.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
     telemetry::start(log, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -86,6 +93,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo { exit } => demo::run(&settings, exit).await?,
             Command::Remote(remote) => return Ok(remote.run(&cli.client, &settings).await),
             Command::Completions { shell } => complete(shell)?,
+            Command::Openapi => {
+                stdout().write_all(format!("{:#}\n", api::reference::document()).as_bytes())?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })

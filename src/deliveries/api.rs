@@ -1,13 +1,12 @@
 //! Routes of one delivery.
 
 use axum::{
-    Router,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use sqlx::PgConnection;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{attempts::Rebuild, model::WholeDelivery, queries};
 use crate::{
@@ -46,6 +45,12 @@ async fn whole(
     Ok(WholeDelivery { delivery, request, attempts })
 }
 
+/// Read a delivery
+///
+/// With its request and all its attempts.
+#[utoipa::path(get, path = "/v1/events/{event_id}/deliveries/{endpoint_id}", operation_id = "read_delivery", tag = "Deliveries",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "The delivery.", body = WholeDelivery)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -54,7 +59,12 @@ async fn read(
     whole(&context, &mut *context.pool.acquire().await?, &tenant, event, endpoint).await.map(Json)
 }
 
-/// A pending one is sent now, one that has ended starts its ladder again.
+/// Retry a delivery
+///
+/// A pending one is sent now, one that has ended begins again with all its retries; a held one stays held.
+#[utoipa::path(post, path = "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", operation_id = "retry_delivery", tag = "Deliveries",
+    security(("key" = ["write"])), responses(
+        (status = 202, description = "The delivery, which will be sent.", body = WholeDelivery)))]
 async fn retry(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -80,6 +90,15 @@ async fn retry(
     Ok(done.into_response())
 }
 
+/// Cancel a delivery
+///
+/// One that is pending or held. Answers when it is sent no more.
+#[utoipa::path(post, path = "/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", operation_id = "cancel_delivery", tag = "Deliveries",
+    security(("key" = ["write"])), responses(
+        (status = 200, description = "The delivery, canceled.", body = WholeDelivery),
+        (status = 202, description = "The delivery, canceled. An attempt that began before may still be under way.",
+            body = WholeDelivery),
+        (status = 409, description = "The delivery has ended already.")))]
 async fn cancel(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -108,10 +127,6 @@ async fn cancel(
     }
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}", get(read))
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}/retry", post(retry))
-        .route("/v1/events/{event_id}/deliveries/{endpoint_id}/cancel", post(cancel))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(read)).routes(routes!(retry)).routes(routes!(cancel))
 }

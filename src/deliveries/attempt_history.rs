@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::Deserialize;
 use sqlx::PgPool;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     attempts::Rebuild,
-    model::ListedAttempt,
+    model::{ListedAttempt, outcome_schema},
     queries::{self, AttemptKey, AttemptRow},
 };
 use crate::{
     auth::{Context, Tenant, scope},
     endpoints::target::History,
     queue::refill,
-    types::{AttemptId, EndpointId, EventId, TenantId, event_type::Pattern},
+    types::{AttemptId, EndpointId, EventId, TenantId, event_type::Pattern, schema::GivenTime},
     web::{
         ApiError, Json, Path, Query,
         filter::{self, IdRange, Period},
@@ -29,14 +31,27 @@ pub const SCAN_MAX: u16 = 2_000;
 /// Events whose data are in memory at once, of up to some megabyte each.
 const BODIES_AT_ONCE: usize = 16;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     cursor: Option<String>,
+    /// Those that ended so.
+    #[param(required = false, schema_with = outcome_schema)]
     outcome: Option<String>,
+    /// Those of this type, or of the types that the pattern matches.
+    #[param(required = false, value_type = Pattern, inline)]
     event_type: Option<String>,
+    /// Those that Posthaste received from then on.
+    #[param(required = false, value_type = GivenTime, inline)]
     since: Option<String>,
+    /// Those that Posthaste received before.
+    #[param(required = false, value_type = GivenTime, inline)]
     until: Option<String>,
 }
 
@@ -69,8 +84,13 @@ impl Source for Attempts<'_> {
     }
 }
 
-/// Ordered by when the event was received, then by attempt; `since` and `until` go by the same. A page looks at 2,000 attempts
-/// at most: where few of them match, it is shorter than its limit, and the list goes on as long as there is a `next_cursor`.
+/// List the attempts of an endpoint
+///
+/// Every POST, tests among them, each in full, newest event first. A page looks at 2,000 attempts at most: where few of them match, it is shorter than its limit, and the list goes on as long
+/// as there is a `next_cursor`.
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/attempts", operation_id = "list_attempts_of_endpoint",
+    tag = "Deliveries", security(("key" = ["read"])), params(ListQuery), responses(
+        (status = 200, description = "One page of attempts.", body = Page<ListedAttempt>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -153,6 +173,6 @@ async fn in_full(
     Ok(attempts)
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new().route("/v1/endpoints/{endpoint_id}/attempts", get(list)).with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(list))
 }

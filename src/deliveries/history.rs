@@ -1,7 +1,9 @@
 //! Routes of the histories: deliveries of an endpoint, and of a tenant.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 use serde::Deserialize;
+use utoipa::{IntoParams, openapi::Object};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     model::Delivery,
@@ -11,7 +13,11 @@ use super::{
 use crate::{
     auth::{Context, Tenant, scope},
     locations::{self, LocationRef},
-    types::{EndpointId, event_type::Pattern},
+    types::{
+        EndpointId,
+        event_type::Pattern,
+        schema::{GivenTime, words},
+    },
     web::{
         ApiError, Json, Path, Query,
         filter::{self, Period},
@@ -21,27 +27,61 @@ use crate::{
 
 const STATUSES: [&str; 5] = ["pending", "held", "succeeded", "failed", "canceled"];
 
-#[derive(Deserialize)]
+fn status_schema() -> Object {
+    words("A delivery's state.", STATUSES)
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct OfEndpoint {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     cursor: Option<String>,
+    /// Those in this state.
+    #[param(required = false, schema_with = status_schema)]
     status: Option<String>,
+    /// Those of this type, or of the types that the pattern matches.
+    #[param(required = false, value_type = Pattern, inline)]
     event_type: Option<String>,
+    /// Those that Posthaste received from then on.
+    #[param(required = false, value_type = GivenTime, inline)]
     since: Option<String>,
+    /// Those that Posthaste received before.
+    #[param(required = false, value_type = GivenTime, inline)]
     until: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct OfTenant {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     cursor: Option<String>,
+    /// Those in this state.
+    #[param(required = false, schema_with = status_schema)]
     status: Option<String>,
+    /// Those of this type, or of the types that the pattern matches.
+    #[param(required = false, value_type = Pattern, inline)]
     event_type: Option<String>,
+    /// Those that Posthaste received from then on.
+    #[param(required = false, value_type = GivenTime, inline)]
     since: Option<String>,
+    /// Those that Posthaste received before.
+    #[param(required = false, value_type = GivenTime, inline)]
     until: Option<String>,
+    /// Those of this location: its id or its `external_id`.
+    #[param(required = false, value_type = LocationRef, inline)]
     location_id: Option<LocationRef>,
+    /// Those to this endpoint.
+    #[param(required = false, value_type = EndpointId, inline)]
     endpoint_id: Option<EndpointId>,
 }
 
@@ -103,8 +143,13 @@ async fn page(
     Ok(Json(scope.page_of(query, keyset, scanned)))
 }
 
-/// An endpoint's message history, newest event first. A page looks at 1,000 deliveries at most: where few of them match, it is
-/// shorter than its limit, and the list goes on as long as there is a `next_cursor`.
+/// List the deliveries of an endpoint
+///
+/// Its message history, newest event first. A page looks at 1,000 deliveries at most: where few of them match, it is shorter than its limit, and the list goes on as long
+/// as there is a `next_cursor`.
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/deliveries", operation_id = "list_deliveries_of_endpoint",
+    tag = "Deliveries", security(("key" = ["read"])), params(OfEndpoint), responses(
+        (status = 200, description = "One page of deliveries.", body = Page<Delivery>)))]
 async fn of_endpoint(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -121,8 +166,13 @@ async fn of_endpoint(
     page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
 }
 
-/// The message history of the whole tenant, newest event first. Pages may be short as those of one endpoint; with hundreds of
-/// endpoints also for the days that a page looks into.
+/// List deliveries
+///
+/// The message history of the whole tenant, newest event first. Pages may be shorter than their limit, as those of one endpoint; with
+/// hundreds of endpoints also for the days that a page looks into. The list goes on as long as there is a `next_cursor`.
+#[utoipa::path(get, path = "/v1/deliveries", operation_id = "list_deliveries", tag = "Deliveries",
+    security(("key" = ["read"])), params(OfTenant), responses(
+        (status = 200, description = "One page of deliveries.", body = Page<Delivery>)))]
 async fn of_tenant(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -155,9 +205,6 @@ async fn of_tenant(
     page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/endpoints/{endpoint_id}/deliveries", get(of_endpoint))
-        .route("/v1/deliveries", get(of_tenant))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(of_endpoint)).routes(routes!(of_tenant))
 }

@@ -12,7 +12,7 @@ mod queries;
 mod test_event;
 mod walk;
 
-use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::Context;
 
@@ -20,8 +20,6 @@ pub use model::Delivery;
 pub use queries::{describe, last_error};
 pub use test_event::router as test_router;
 
-pub fn router(context: &Context) -> Router {
-    api::router(context.clone())
-        .merge(history::router(context.clone()))
-        .merge(attempt_history::router(context.clone()))
+pub fn router() -> OpenApiRouter<Context> {
+    api::router().merge(history::router()).merge(attempt_history::router())
 }

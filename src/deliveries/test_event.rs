@@ -1,28 +1,39 @@
 //! The route of the test event: sent while the caller waits, answered with the attempt in full.
 
-use axum::{Router, extract::State, http::StatusCode, routing::post};
+use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::attempts::Rebuild;
+use super::{attempts::Rebuild, model::AttemptView};
 use crate::{
     auth::{Context, Tenant, scope},
     endpoints::{Tester, target::History},
     idempotency::{Done, Once},
-    types::EndpointId,
+    types::{EndpointId, event_type::EventType},
     web::{Answer, ApiError, Path, json::OptionalJson},
 };
 
 /// How long a test may take until its Idempotency-Key is free again: longer than the longest time-out.
 const LEASE_S: u32 = 60;
 
-#[derive(Default, Deserialize)]
+/// What to test an endpoint with.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TestEndpoint)]
 struct TestBody {
-    /// Of the catalogue; by default the first that the endpoint subscribes to.
+    /// A type of the catalogue, whose sample is sent. Without it: the first that the endpoint subscribes to.
+    #[schema(value_type = Option<EventType>)]
     event_type: Option<String>,
 }
 
-/// 200 also where the receiver failed or the target is refused: the attempt says so.
+/// Send a test event
+///
+/// The sample of an event type, once, without retries, and waits for the answer. 200 also where the receiver failed or the URL is
+/// refused: the attempt says so. State and statistics of the endpoint stay as they are.
+#[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/test", operation_id = "test_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), request_body = Option<TestBody>, responses(
+        (status = 200, description = "The attempt.", body = AttemptView)))]
 async fn test(
     State(context): State<Context>,
     State(tester): State<Tester>,
@@ -53,6 +64,6 @@ async fn test(
     runner.run(tenant, testing).await
 }
 
-pub fn router(tester: Tester) -> Router {
-    Router::new().route("/v1/endpoints/{endpoint_id}/test", post(test)).with_state(tester)
+pub fn router() -> OpenApiRouter<Tester> {
+    OpenApiRouter::default().routes(routes!(test))
 }

@@ -8,6 +8,9 @@
 use std::fmt;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use utoipa::openapi::{Object, ObjectBuilder, Type, schema::AdditionalProperties};
+
+use crate::types::schema::described;
 
 pub const MAX_CUSTOM_HEADERS: usize = 20;
 /// Names and values together.
@@ -64,6 +67,28 @@ pub struct HeaderRefusal {
 pub struct CustomHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
+
+/// An object of headers; `value` is the type of their values.
+pub fn headers_schema(value: ObjectBuilder) -> ObjectBuilder {
+    // What RFC 9110 calls a token.
+    let name = Object::builder().schema_type(Type::String).pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"));
+    let value = value.pattern(Some("^[!-~]([ -~]*[!-~])?$"));
+    Object::builder()
+        .schema_type(Type::Object)
+        .max_properties(Some(MAX_CUSTOM_HEADERS))
+        .property_names(Some(name))
+        .additional_properties(Some(AdditionalProperties::RefOr(value.into())))
+        .examples([serde_json::json!({"X-Store": "17"})])
+}
+
+described!(
+    CustomHeaders,
+    "CustomHeaders",
+    headers_schema(Object::builder().schema_type(Type::String)).description(Some(format!(
+        "Headers that every request carries besides: at most {MAX_CUSTOM_HEADERS}, names and values together \
+         {MAX_CUSTOM_HEADER_BYTES} bytes, in visible ASCII, none that means something to HTTP, to Posthaste or to the format."
+    )))
+);
 
 impl CustomHeaders {
     /// `signature_headers` are the ones that the endpoint's format sets itself. All refusals are told at once.

@@ -29,7 +29,9 @@ mod url;
 mod tests;
 
 pub use failure::{ErrorClass, SendError};
-pub use headers::{CustomHeaders, HeaderRefusal, MAX_CUSTOM_HEADER_BYTES, MAX_CUSTOM_HEADERS};
+pub use headers::{
+    CustomHeaders, HeaderRefusal, MAX_CUSTOM_HEADER_BYTES, MAX_CUSTOM_HEADERS, headers_schema,
+};
 pub use policy::{Policy, PolicySettings, Refused, SchemeRule};
 pub use resolver::{LOOKUP_TIMEOUT, NameServers};
 pub use response::{MAX_EXCERPT_BYTES, MAX_HEAD_BYTES, MAX_KEPT_HEADER_BYTES, MAX_KEPT_HEADERS, Response};

@@ -11,10 +11,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ::url::{Host, Url};
+use utoipa::openapi::SchemaFormat;
 
 use super::names;
 use super::policy::{Policy, SchemeRule};
 use super::ports;
+use crate::types::schema::{described, text};
 
 /// Longest URL, as given and as sent (percent-encoded).
 pub const MAX_URL_BYTES: usize = 2_048;
@@ -56,6 +58,19 @@ pub struct EndpointUrl {
     port: u16,
     literal: Option<IpAddr>,
 }
+
+described!(
+    EndpointUrl,
+    "EndpointUrl",
+    text(
+        "Where deliveries go: https (http where the format or the operator allows it), with a public host name or address, \
+         without credentials and fragment, on port 80, 443 or one from 1024 up.",
+        "https://crm.example.com/hooks/posthaste"
+    )
+    .format(Some(SchemaFormat::Custom("uri".to_owned())))
+    .max_length(Some(MAX_URL_BYTES))
+    .pattern(Some("^[Hh][Tt][Tt][Pp][Ss]?://"))
+);
 
 impl EndpointUrl {
     pub(super) fn parse(policy: &Policy, raw: &str, rule: SchemeRule) -> Result<Self, UrlRefusal> {

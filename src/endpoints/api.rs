@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::Response,
-    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Tester,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     audit,
-    auth::{Context, Tenant, scope},
+    auth::{Actor, Context, Tenant, scope},
     idempotency::{Claim, Done, Once, Work},
     locations::{self, LocationRef},
     queue::control,
@@ -32,6 +32,7 @@ use crate::{
     web::{
         Answer, ApiError, Json, Path, Query,
         fields::Fields,
+        headers::IfMatch,
         json::{NoBody, OptionalJson},
         page::{Page, PageQuery, Scope},
     },
@@ -89,6 +90,41 @@ async fn found(
     view(context, tenant, stored)
 }
 
+/// Makes an endpoint, in the transaction of `work`; its secret is in the answer.
+pub async fn add(
+    context: &Context,
+    work: &mut Work,
+    tenant: TenantId,
+    actor: &Actor,
+    wanted: &LocationRef,
+    body: CreateBody,
+    no_location: impl FnOnce() -> ApiError,
+) -> Result<Endpoint, ApiError> {
+    if !queries::lock_tenant(&mut **work, tenant).await? {
+        return Err(ApiError::NotFound);
+    }
+    let location = locations::queries::lock(work, tenant, wanted).await?.ok_or_else(no_location)?.id;
+    let settings = queries::tenant_settings(work, tenant).await?.ok_or(ApiError::NotFound)?;
+    let format = context.formats.named(work, tenant, body.format(&settings)).await?;
+    let (checked, secret) = body.check(format, &context.policy, &settings)?;
+    let now = context.clock.now();
+    let id: EndpointId = mint(&context.clock, location.shard());
+    let sealed = secrets::seal_headers(&context.vault, tenant, id, &checked.headers)?;
+    let (_, total) = queries::counts(&mut **work, tenant).await?;
+    if total >= ENDPOINTS_MAX {
+        return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
+    }
+    queries::insert(work, tenant, location, id, &checked, sealed.as_deref(), now).await?;
+    queries::set_patterns(work, tenant, id, &checked.patterns, now).await?;
+    secrets::make_current(work, context, tenant, id, &secret, now, Duration::ZERO).await?;
+    control::reroute(&mut **work, location).await?;
+    let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
+    audit::record(&mut **work, tenant, &context.clock, actor, act).await?;
+    let mut endpoint = found(context, work, tenant, id).await?;
+    endpoint.secret = Some(secret.reveal().to_owned());
+    Ok(endpoint)
+}
+
 async fn make(
     context: &Context,
     tester: &Tester,
@@ -99,32 +135,11 @@ async fn make(
     no_location: impl FnOnce() -> ApiError,
 ) -> Result<Done, ApiError> {
     let mut work = claim.begin(context, Some(tenant.id)).await?;
-    if !queries::lock_tenant(&mut *work, tenant.id).await? {
-        return Err(ApiError::NotFound);
-    }
-    let location = locations::queries::lock(&mut work, tenant.id, wanted).await?.ok_or_else(no_location)?.id;
-    let settings = queries::tenant_settings(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let pings = body.send_test_ping;
-    let format = context.formats.named(&mut work, tenant.id, body.format(&settings)).await?;
-    let (checked, secret) = body.check(format, &context.policy, &settings)?;
-    let now = context.clock.now();
-    let id: EndpointId = mint(&context.clock, location.shard());
-    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
-    let (_, total) = queries::counts(&mut *work, tenant.id).await?;
-    if total >= ENDPOINTS_MAX {
-        return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
-    }
-    queries::insert(&mut work, tenant.id, location, id, &checked, sealed.as_deref(), now).await?;
-    queries::set_patterns(&mut work, tenant.id, id, &checked.patterns, now).await?;
-    secrets::make_current(&mut work, context, tenant.id, id, &secret, now, Duration::ZERO).await?;
-    control::reroute(&mut *work, location).await?;
-    let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
-    audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
-    let mut endpoint = found(context, &mut work, tenant.id, id).await?;
-    endpoint.secret = Some(secret.reveal().to_owned());
+    let endpoint = add(context, &mut work, tenant.id, &tenant.actor, wanted, body, no_location).await?;
     let done = work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await?;
     if pings {
-        tester.ping(tenant.id, id, tenant.actor.clone());
+        tester.ping(tenant.id, endpoint.id, tenant.actor.clone());
     }
     Ok(done)
 }
@@ -133,6 +148,14 @@ fn mint(clock: &Clock, shard: Shard) -> EndpointId {
     clock.mint_in(shard)
 }
 
+/// Make an endpoint
+///
+/// In the tenant's default location, unless the body names another.
+#[utoipa::path(post, path = "/v1/endpoints", operation_id = "create_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), request_body = CreateBody, responses(
+        (status = 201, description = "The endpoint as it was made, with its secret, shown this once.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version."))),
+        (status = 409, description = "The tenant has as many endpoints as it may have.")))]
 async fn create(
     State(context): State<Context>,
     State(tester): State<Tester>,
@@ -146,6 +169,12 @@ async fn create(
     .await
 }
 
+/// Make an endpoint in a location
+#[utoipa::path(post, path = "/v1/locations/{location_id}/endpoints", operation_id = "create_endpoint_in_location",
+    tag = "Endpoints", security(("key" = ["write"])), request_body = CreateBody, responses(
+        (status = 201, description = "The endpoint as it was made, with its secret, shown this once.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version."))),
+        (status = 409, description = "The tenant has as many endpoints as it may have.")))]
 async fn create_in(
     State(context): State<Context>,
     State(tester): State<Tester>,
@@ -159,22 +188,37 @@ async fn create_in(
     make(&context, &tester, &tenant, &location, claim, body, || ApiError::NotFound).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     cursor: Option<String>,
+    /// Those with this text in their name or URL.
+    #[param(required = false, example = "crm")]
     q: Option<String>,
+    /// Those in this state.
+    #[param(required = false, value_type = Status, inline)]
     status: Option<String>,
+    /// Those with exactly this subscription.
+    #[param(required = false, value_type = Pattern, inline)]
     event_type: Option<String>,
 }
 
-#[derive(Serialize)]
+/// One page of endpoints.
+#[derive(Serialize, ToSchema)]
 struct EndpointList {
     #[serde(flatten)]
     page: Page<Endpoint>,
     /// Active or failing, of the whole tenant, whatever the filter.
+    #[schema(minimum = 0, examples(1))]
     active_count: i64,
+    /// All of the tenant, whatever the filter.
+    #[schema(minimum = 0, examples(1))]
     total_count: i64,
 }
 
@@ -218,6 +262,12 @@ async fn list_of(
     Ok(Json(EndpointList { page, active_count, total_count }))
 }
 
+/// List endpoints
+///
+/// Those of all locations.
+#[utoipa::path(get, path = "/v1/endpoints", operation_id = "list_endpoints", tag = "Endpoints",
+    security(("key" = ["read"])), params(ListQuery), responses(
+        (status = 200, description = "One page of endpoints.", body = EndpointList)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -226,6 +276,10 @@ async fn list(
     list_of(&context, tenant.id, None, query).await
 }
 
+/// List the endpoints of a location
+#[utoipa::path(get, path = "/v1/locations/{location_id}/endpoints", operation_id = "list_endpoints_of_location",
+    tag = "Endpoints", security(("key" = ["read"])), params(ListQuery), responses(
+        (status = 200, description = "One page of endpoints.", body = EndpointList)))]
 async fn list_in(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -237,6 +291,11 @@ async fn list_in(
     list_of(&context, tenant.id, Some(location.id), query).await
 }
 
+/// Read an endpoint
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}", operation_id = "read_endpoint", tag = "Endpoints",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "The endpoint.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version.")))))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -246,6 +305,15 @@ async fn read(
     tagged(StatusCode::OK, &endpoint)
 }
 
+/// Change an endpoint
+///
+/// Answers when what is sent is sent by the new settings.
+#[utoipa::path(patch, path = "/v1/endpoints/{endpoint_id}", operation_id = "update_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), params(IfMatch), request_body = UpdateBody, responses(
+        (status = 200, description = "The endpoint as it is now.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version."))),
+        (status = 202, description = "The endpoint as it is now. A request that began before may still be under way.",
+            body = Endpoint, headers(("ETag" = String, description = "The endpoint's version.")))))]
 async fn update(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -283,19 +351,46 @@ async fn current_secret(
     secrets::open(&context.vault, tenant, id, current.id, &current.sealed).map_err(ApiError::internal)
 }
 
-/// Answers when nothing is sent any more; the history is purged behind.
+/// Leaves a tombstone. `answer` is given when nothing is sent any more; a 202 if that takes long.
+pub async fn delete(
+    context: &Context,
+    tenant: TenantId,
+    actor: &Actor,
+    id: EndpointId,
+    headers: &HeaderMap,
+    answer: Answer,
+) -> Result<Response, ApiError> {
+    let work = Work::unclaimed(context).await?;
+    let mut change = Change::begin(context, tenant, id, headers, work).await?;
+    queries::tombstone(change.db(), tenant, id, context.clock.now()).await?;
+    change.commit(actor, "endpoint.delete", &[], answer).await
+}
+
+/// Delete an endpoint
+///
+/// Answers when nothing is sent to it any more; its history is purged behind.
+#[utoipa::path(delete, path = "/v1/endpoints/{endpoint_id}", operation_id = "delete_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), params(IfMatch), responses(
+        (status = 204, description = "The endpoint is gone, and nothing is sent to it from now on."),
+        (status = 202, description = "The endpoint is gone; a request that began before may still be under way.")))]
 async fn remove(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
     Path(id): Path<EndpointId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let work = Work::unclaimed(&context).await?;
-    let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
-    queries::tombstone(change.db(), tenant.id, id, context.clock.now()).await?;
-    change.commit(&tenant.actor, "endpoint.delete", &[], Answer::empty(StatusCode::NO_CONTENT)).await
+    delete(&context, tenant.id, &tenant.actor, id, &headers, Answer::empty(StatusCode::NO_CONTENT)).await
 }
 
+/// Pause an endpoint
+///
+/// Its deliveries are held, retries too, until it is resumed. Answers when nothing is sent to it any more.
+#[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/pause", operation_id = "pause_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), params(IfMatch), responses(
+        (status = 200, description = "The endpoint, paused.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version."))),
+        (status = 202, description = "The endpoint, paused. A request that began before may still be under way.",
+            body = Endpoint, headers(("ETag" = String, description = "The endpoint's version.")))))]
 async fn pause(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -310,6 +405,15 @@ async fn pause(
     change.commit(&tenant.actor, "endpoint.pause", &[], tagged(StatusCode::OK, &endpoint)?).await
 }
 
+/// Resume an endpoint
+///
+/// One that is paused or disabled. What was held is sent, no faster than its rate limit.
+#[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/resume", operation_id = "resume_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), params(IfMatch), responses(
+        (status = 200, description = "The endpoint, active again.", body = Endpoint,
+            headers(("ETag" = String, description = "The endpoint's version."))),
+        (status = 202, description = "The endpoint, active again. A request that began before may still be under way.",
+            body = Endpoint, headers(("ETag" = String, description = "The endpoint's version.")))))]
 async fn resume(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -324,12 +428,20 @@ async fn resume(
     change.commit(&tenant.actor, "endpoint.resume", &[], tagged(StatusCode::OK, &endpoint)?).await
 }
 
-#[derive(Serialize)]
+/// An endpoint's signing secret.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Secret)]
 struct SecretView {
+    #[schema(value_type = SigningSecret)]
     secret: String,
 }
 
-/// Shows the current signing secret; the audit log says to whom.
+/// Show the signing secret
+///
+/// The current one. The audit log says who saw it.
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/secret", operation_id = "read_secret", tag = "Endpoints",
+    security(("key" = ["secrets"])), responses(
+        (status = 200, description = "The secret.", body = SecretView)))]
 async fn reveal(
     State(context): State<Context>,
     tenant: Tenant<scope::Secrets>,
@@ -342,13 +454,26 @@ async fn reveal(
     Ok(Json(SecretView { secret: secret.reveal().to_owned() }))
 }
 
-#[derive(Default, Deserialize)]
+/// How to rotate a signing secret.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RotateSecret)]
 struct RotateBody {
+    /// For how many seconds requests are signed with the old secret as well; 0: it ends at once. Without it: a day, or 0 where
+    /// the format's headers hold one signature only.
+    #[schema(minimum = 0, maximum = 604800, examples(86400))]
     grace_period_s: Option<u64>,
+    /// The new secret. Without it: one is made.
+    #[schema(value_type = Option<SigningSecret>)]
     secret: Option<String>,
 }
 
+/// Rotate the signing secret
+#[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/secret/rotate", operation_id = "rotate_secret", tag = "Endpoints",
+    security(("key" = ["secrets"])), params(IfMatch), request_body = Option<RotateBody>, responses(
+        (status = 200, description = "The new secret.", body = SecretView),
+        (status = 202, description = "The new secret. A request that began before may still be under way.", body = SecretView),
+        (status = 409, description = "As many secrets as may live at a time do.")))]
 async fn rotate(
     State(context): State<Context>,
     tenant: Tenant<scope::Secrets>,
@@ -391,18 +516,14 @@ async fn rotate(
     change.commit(&tenant.actor, "endpoint.secret.rotate", &[], answer).await
 }
 
-pub fn router(tester: Tester) -> Router {
-    Router::new()
-        .route("/v1/endpoints", post(create).get(list))
-        .route("/v1/locations/{location_id}/endpoints", post(create_in).get(list_in))
-        .route("/v1/endpoints/{endpoint_id}", get(read).patch(update).delete(remove))
-        .route("/v1/endpoints/{endpoint_id}/pause", post(pause))
-        .route("/v1/endpoints/{endpoint_id}/resume", post(resume))
-        .route(
-            "/v1/endpoints/{endpoint_id}/subscriptions",
-            get(subscriptions::read).put(subscriptions::replace),
-        )
-        .route("/v1/endpoints/{endpoint_id}/secret", get(reveal))
-        .route("/v1/endpoints/{endpoint_id}/secret/rotate", post(rotate))
-        .with_state(tester)
+pub fn router() -> OpenApiRouter<Tester> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(create_in, list_in))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(subscriptions::read, subscriptions::replace))
+        .routes(routes!(reveal))
+        .routes(routes!(rotate))
 }

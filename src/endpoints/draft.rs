@@ -4,14 +4,21 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::{
+    ToSchema,
+    openapi::{Array, ArrayBuilder, Object, Type, schema::SchemaType},
+};
 
 use super::queries::{Stored, TenantSettings};
 use crate::{
-    egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
-    formats::{Format, check_retry_schedule_s, check_timeout_ms},
+    egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule, headers_schema},
+    formats::{Format, MAX_RETRY_STEPS, MAX_RETRY_TOTAL_S, check_retry_schedule_s, check_timeout_ms},
     locations::LocationRef,
     types::{ecma_json::pointer_token, event_type::Pattern, secret::SigningSecret, text::Name},
-    web::{ApiError, Patch, fields::Fields},
+    web::{
+        ApiError, Patch,
+        fields::{Fields, Metadata},
+    },
 };
 
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 8;
@@ -20,48 +27,110 @@ const RATE_LIMIT_MAX_PER_S: u32 = 10_000;
 /// Patterns of one endpoint.
 const EVENT_TYPES_MAX: usize = 100;
 
-#[derive(Deserialize)]
+/// An endpoint to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateEndpoint)]
 pub struct CreateBody {
+    /// The location whose events it gets; refused where the path names one. Without it: the tenant's default location.
     pub location_id: Option<LocationRef>,
+    #[schema(value_type = Name)]
     name: String,
+    /// Where deliveries are POSTed to.
+    #[schema(value_type = EndpointUrl)]
     url: String,
+    /// Which events it gets, none twice.
+    #[schema(value_type = Vec<Pattern>, min_items = 1, max_items = 100, examples(json!(["message.*"])))]
     event_types: Vec<String>,
+    /// Most attempts that are started a second. Without it: no limit.
+    #[schema(minimum = 1, maximum = 10000)]
     rate_limit_per_s: Option<u32>,
+    /// Most attempts that are under way at a time.
+    #[schema(minimum = 1, maximum = 256, default = 8)]
     max_in_flight: Option<u32>,
+    /// Its wire format. Without it: that of the tenant's preset.
+    #[schema(examples("standard"))]
     format: Option<String>,
+    #[schema(value_type = Option<CustomHeaders>)]
     headers: Option<BTreeMap<String, String>>,
+    /// How long an attempt may take, in milliseconds. Without it: as the format says.
+    #[schema(minimum = 1000, maximum = 30000)]
     timeout_ms: Option<u32>,
+    #[schema(schema_with = retry_schedule_schema)]
     retry_schedule_s: Option<Vec<u32>>,
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<Map<String, Value>>,
+    /// A signing secret that it brings along. Without it: one is made.
+    #[schema(value_type = Option<SigningSecret>)]
     secret: Option<String>,
-    /// One test event once the endpoint is there.
+    /// Whether to send one test event once the endpoint is there; the answer doesn't wait for it.
     #[serde(default)]
+    #[schema(default = false)]
     pub send_test_ping: bool,
 }
 
-#[derive(Deserialize)]
+fn retry_schedule_schema() -> Array {
+    let step =
+        Object::builder().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_RETRY_TOTAL_S as f64));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(step)
+        .max_items(Some(MAX_RETRY_STEPS))
+        .description(Some("Seconds from each failure to the next attempt, 7 days together. `null` or left out: as the format says."))
+        .examples([serde_json::json!([10, 60, 300])])
+        .build()
+}
+
+fn headers_patch_schema() -> Object {
+    let value = Object::builder().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    headers_schema(value)
+        .description(Some(
+            "Headers that every request should carry besides. Merged: a name that is `null` is taken away.",
+        ))
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .build()
+}
+
+/// What should change about an endpoint (RFC 7396): what is left out stays, what is `null` is taken away.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UpdateEndpoint)]
 pub struct UpdateBody {
     #[serde(default)]
+    #[schema(value_type = Name)]
     name: Patch<String>,
+    /// Where deliveries are POSTed to; those that wait go there too.
     #[serde(default)]
+    #[schema(value_type = EndpointUrl)]
     url: Patch<String>,
+    /// Which events it gets: the whole set, none twice.
     #[serde(default)]
+    #[schema(value_type = Vec<Pattern>, min_items = 1, max_items = 100)]
     event_types: Patch<Vec<String>>,
+    /// Most attempts that are started a second; `null`: no limit.
     #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000, examples(20))]
     rate_limit_per_s: Patch<u32>,
+    /// Most attempts that are under way at a time; `null`: 8.
     #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 256)]
     max_in_flight: Patch<u32>,
+    /// Its wire format; `null`: that of the tenant's preset.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     format: Patch<String>,
     #[serde(default)]
+    #[schema(schema_with = headers_patch_schema)]
     headers: Patch<BTreeMap<String, Option<String>>>,
+    /// How long an attempt may take, in milliseconds; `null`: as the format says.
     #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1000, maximum = 30000)]
     timeout_ms: Patch<u32>,
     #[serde(default)]
+    #[schema(schema_with = retry_schedule_schema)]
     retry_schedule_s: Patch<Vec<u32>>,
     #[serde(default)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Map<String, Value>>,
 }
 
@@ -94,6 +163,25 @@ pub struct Checked {
 }
 
 impl CreateBody {
+    /// An endpoint with nothing but what it must have.
+    pub fn plain(name: String, url: String, event_types: Vec<String>) -> Self {
+        Self {
+            location_id: None,
+            name,
+            url,
+            event_types,
+            rate_limit_per_s: None,
+            max_in_flight: None,
+            format: None,
+            headers: None,
+            timeout_ms: None,
+            retry_schedule_s: None,
+            metadata: None,
+            secret: None,
+            send_test_ping: false,
+        }
+    }
+
     /// The name of the wanted format, for [`CreateBody::check`].
     pub fn format<'a>(&'a self, tenant: &'a TenantSettings) -> &'a str {
         self.format.as_deref().unwrap_or_else(|| tenant.default_format())

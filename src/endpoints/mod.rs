@@ -14,7 +14,8 @@ mod subscriptions;
 pub mod target;
 mod tester;
 
-pub use api::router;
+pub use api::{add, delete, router};
+pub use draft::CreateBody;
 pub use model::{Endpoint, FAILING_REASON};
 pub use target::Target;
 pub use tester::Tester;

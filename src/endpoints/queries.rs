@@ -245,8 +245,9 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO endpoints (tenant_id, id, shard, location_id, name, url, format, format_version, rate_limit_per_s,
-             max_in_flight, timeout_ms, retry_schedule_s, headers_sealed, metadata, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)",
+             max_in_flight, timeout_ms, retry_schedule_s, headers_sealed, metadata, created_at, updated_at, webhook_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15,
+             (SELECT nextval('webhook_ids') FROM tenants t WHERE t.id = $1 AND t.preset = 'whatsable'))",
         tenant.uuid(),
         id.uuid(),
         id.shard().column(),

@@ -6,28 +6,37 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{change::Change, draft::check_patterns, queries};
 use crate::{
     auth::{Context, Tenant, scope},
     idempotency::Work,
-    types::EndpointId,
-    web::{Answer, ApiError, Json, Path, fields::Fields, json::JsonList},
+    types::{EndpointId, event_type::Pattern},
+    web::{Answer, ApiError, Json, Path, fields::Fields, headers::IfMatch, json::JsonList},
 };
 
-#[derive(Deserialize)]
+/// A subscription to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateSubscription)]
 pub struct Subscription {
+    #[schema(value_type = Pattern)]
     event_type: String,
 }
 
-#[derive(Serialize)]
+/// Which events an endpoint gets.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
 pub struct SubscriptionView {
+    #[schema(value_type = Pattern)]
     event_type: String,
 }
 
-#[derive(Serialize)]
+/// All subscriptions of an endpoint.
+#[derive(Serialize, ToSchema)]
 pub struct SubscriptionList {
+    /// All of them.
     data: Vec<SubscriptionView>,
 }
 
@@ -37,6 +46,10 @@ fn view(event_types: impl IntoIterator<Item = String>) -> SubscriptionList {
     }
 }
 
+/// List the subscriptions of an endpoint
+#[utoipa::path(get, path = "/v1/endpoints/{endpoint_id}/subscriptions", operation_id = "list_subscriptions", tag = "Endpoints",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "All of them.", body = SubscriptionList)))]
 pub async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -46,7 +59,14 @@ pub async fn read(
     Ok(Json(view(stored.event_types)))
 }
 
-/// The whole set: what is not in it is gone.
+/// Replace the subscriptions of an endpoint
+///
+/// The whole set, at most 100, none twice: what is not in it is gone.
+#[utoipa::path(put, path = "/v1/endpoints/{endpoint_id}/subscriptions", operation_id = "replace_subscriptions", tag = "Endpoints",
+    security(("key" = ["write"])), params(IfMatch), request_body = Vec<Subscription>, responses(
+        (status = 200, description = "All of them as they are now.", body = SubscriptionList),
+        (status = 202, description = "All of them as they are now. A request that began before may still be under way.",
+            body = SubscriptionList)))]
 pub async fn replace(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

@@ -1,7 +1,9 @@
 //! Routes of the event types and of the presets that bring most of them.
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{extract::State, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     catalogue::load,
@@ -17,12 +19,19 @@ use crate::{
     web::{Answer, ApiError, Json, Path},
 };
 
-#[derive(Serialize)]
+/// All there are.
+#[derive(Serialize, ToSchema)]
 struct List<T> {
+    /// All of them.
     data: Vec<T>,
 }
 
-/// The tenant's own types, its preset's and Posthaste's, by name. Few enough for one page.
+/// List event types
+///
+/// The tenant's own, those of its preset and Posthaste's own, by name.
+#[utoipa::path(get, path = "/v1/event-types", operation_id = "list_event_types", tag = "Event types",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "All of them.", body = List<EventTypeView>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -38,6 +47,10 @@ async fn list(
     Ok(Json(List { data }))
 }
 
+/// Read an event type
+#[utoipa::path(get, path = "/v1/event-types/{name}", operation_id = "read_event_type", tag = "Event types",
+    security(("key" = ["read"])), responses(
+        (status = 200, description = "The event type.", body = EventTypeView)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -53,6 +66,12 @@ async fn read(
     Ok(Json(EventTypeView::of_preset(source, known)))
 }
 
+/// Make an event type
+///
+/// One of the tenant's own, beside those of its preset.
+#[utoipa::path(post, path = "/v1/event-types", operation_id = "create_event_type", tag = "Event types",
+    security(("key" = ["write"])), request_body = CreateBody, responses(
+        (status = 201, description = "The event type as it was made.", body = EventTypeView)))]
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -87,6 +106,13 @@ async fn refuse_built_in(
     }
 }
 
+/// Change an event type
+///
+/// One of the tenant's own: those of a preset can't be changed.
+#[utoipa::path(patch, path = "/v1/event-types/{name}", operation_id = "update_event_type", tag = "Event types",
+    security(("key" = ["write"])), request_body = UpdateBody, responses(
+        (status = 200, description = "The event type as it is now.", body = EventTypeView),
+        (status = 409, description = "The event type is part of the preset.")))]
 async fn update(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -104,6 +130,13 @@ async fn update(
     Ok(Json(custom.into()))
 }
 
+/// Archive an event type
+///
+/// It takes no new subscriptions; those that it has go on. One of the tenant's own: those of a preset can't be archived.
+#[utoipa::path(delete, path = "/v1/event-types/{name}", operation_id = "archive_event_type", tag = "Event types",
+    security(("key" = ["write"])), responses(
+        (status = 204, description = "The event type is archived."),
+        (status = 409, description = "The event type is part of the preset.")))]
 async fn archive(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -121,20 +154,27 @@ async fn archive(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The presets there are, the same for everybody with a key.
+/// List presets
+///
+/// Catalogues of event types with samples, each with a wire format; the same for everybody with a key.
+#[utoipa::path(get, path = "/v1/presets", operation_id = "list_presets", tag = "Event types",
+    security(("key" = [])), responses(
+        (status = 200, description = "All of them.", body = List<Preset>)))]
 async fn presets(_: Caller) -> Json<List<&'static Preset>> {
     Json(List { data: presets::all().iter().collect() })
 }
 
+/// Read a preset
+#[utoipa::path(get, path = "/v1/presets/{preset}", operation_id = "read_preset", tag = "Event types",
+    security(("key" = [])), responses((status = 200, description = "The preset.", body = Preset)))]
 async fn preset(_: Caller, Path(name): Path<String>) -> Result<Json<&'static Preset>, ApiError> {
     presets::preset(&name).map(Json).ok_or(ApiError::NotFound)
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/event-types", get(list).post(create))
-        .route("/v1/event-types/{name}", get(read).patch(update).delete(archive))
-        .route("/v1/presets", get(presets))
-        .route("/v1/presets/{preset}", get(preset))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(read, update, archive))
+        .routes(routes!(presets))
+        .routes(routes!(preset))
 }

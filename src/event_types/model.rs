@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::queries::Custom;
 use crate::{
     formats::presets::PresetEventType,
+    locations::Channel,
     types::{Timestamp, event_type::EventType},
     web::{
         ApiError, Patch,
@@ -19,16 +21,31 @@ const GROUP_MAX_CHARS: usize = 64;
 const JSON_MAX_BYTES: usize = 64 * 1024;
 const CHANNELS: [&str; 3] = ["whatsapp", "imessage", "sms"];
 
-#[derive(Serialize)]
+/// A kind of event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventType)]
 pub struct EventTypeView {
+    #[schema(value_type = EventType)]
     pub name: String,
+    /// What has happened when such an event is published.
+    #[schema(examples("A customer sent a message"))]
     pub description: String,
+    /// Where it stands in the catalogue.
+    #[schema(examples("message"))]
     pub group: String,
+    /// The channel that such events belong to; `null`: any or none.
+    #[schema(value_type = Option<Channel>)]
     pub channel: Option<String>,
+    /// JSON Schema (2020-12) of the data; `null`: none.
+    #[schema(value_type = Option<Value>)]
     pub schema: Option<Value>,
+    /// Sample data; `null`: none.
+    #[schema(value_type = Option<Value>, examples(json!({"text": "hello"})))]
     pub example: Option<Value>,
-    /// `null`: the tenant's own. `posthaste`: of no preset, but about Posthaste itself.
+    /// The preset that it is part of; `null`: the tenant's own; `posthaste`: of no preset, but about Posthaste itself.
+    #[schema(examples("standard"))]
     pub preset: Option<String>,
+    /// Since when it takes no new subscriptions.
     pub archived_at: Option<Timestamp>,
 }
 
@@ -54,30 +71,53 @@ impl EventTypeView {
     }
 }
 
-#[derive(Deserialize)]
+/// An event type to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateEventType)]
 pub struct CreateBody {
+    #[schema(value_type = EventType)]
     name: String,
+    /// What has happened when such an event is published.
+    #[schema(min_length = 1, max_length = 1000, examples("A customer paid an order"))]
     description: String,
+    /// Where it stands in the catalogue.
+    #[schema(min_length = 1, max_length = 64, default = "custom")]
     group: Option<String>,
+    /// The channel that such events belong to. Without it: any or none.
+    #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
+    /// JSON Schema (2020-12) of the data, at most 64 KiB. References lead nowhere but into itself.
+    #[schema(value_type = Option<Value>, examples(json!({"type": "object", "required": ["order_id"]})))]
     schema: Option<Value>,
+    /// Sample data, valid by the schema, at most 64 KiB.
+    #[schema(value_type = Option<Value>, examples(json!({"order_id": "4821"})))]
     example: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// What should change about an event type: what is left out stays, what is `null` is taken away.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UpdateEventType)]
 pub struct UpdateBody {
+    /// What has happened when such an event is published.
     #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 1000, examples("A customer paid an order in full"))]
     description: Patch<String>,
+    /// Where it stands in the catalogue.
     #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     group: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Channel>)]
     channel: Patch<String>,
     /// Replaced as a whole: merging schemas would surprise.
     #[serde(default)]
+    #[schema(value_type = Option<Value>)]
     schema: Patch<Value>,
+    /// Replaced as a whole.
     #[serde(default)]
+    #[schema(value_type = Option<Value>)]
     example: Patch<Value>,
 }
 

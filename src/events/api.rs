@@ -1,17 +1,18 @@
 //! Routes of the events.
 
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, FromRef, State},
-    routing::{delete, get, post},
-};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use sqlx::PgPool;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 use uuid::Uuid;
 
 use super::{
-    expunge::expunge,
+    expunge,
     ingest::Ingest,
     publish,
     queries::{self, EventRow},
@@ -20,8 +21,12 @@ use super::{
 use crate::{
     auth::{Context, Tenant, scope},
     deliveries::{self, Delivery},
-    locations::{self, LocationRef},
-    types::{EventId, LocationId, TenantId, Timestamp, event_type::Pattern},
+    locations::{self, Channel, LocationRef},
+    types::{
+        EventId, LocationId, TenantId, Timestamp,
+        event_type::{EventType, Pattern},
+        schema::GivenTime,
+    },
     web::{
         ApiError, Json, Path, Query,
         filter::{self, IdRange, Period},
@@ -54,16 +59,26 @@ impl FromRef<EventsState> for Context {
     }
 }
 
-#[derive(Serialize)]
+/// Something that happened, but for its data.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 struct EventView {
     id: EventId,
     location_id: LocationId,
     #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
     event_type: String,
+    /// When it happened.
     timestamp: Timestamp,
+    #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
+    /// The version of the publisher's API that the data follows.
     api_version: Option<String>,
+    /// `false`: a trial.
+    #[schema(examples(true))]
     live_mode: bool,
+    /// Short texts to find it by.
+    #[schema(value_type = std::collections::BTreeMap<String, String>, examples(json!({"campaign": "spring"})))]
     tags: Value,
     /// When Posthaste received it.
     created_at: Timestamp,
@@ -88,22 +103,36 @@ impl From<EventRow> for EventView {
     }
 }
 
-#[derive(Serialize)]
+/// An event with its data and its deliveries.
+#[derive(Serialize, ToSchema)]
 struct WholeEvent {
     #[serde(flatten)]
     event: EventView,
-    /// `null` where they were expunged.
+    /// As it is sent: as ECMAScript's `JSON.stringify` would write it; `null` also where it was expunged.
+    #[schema(value_type = Value, examples(json!({"text": "hello"})))]
     data: Option<Box<RawValue>>,
+    /// One for each endpoint that it was sent to.
     deliveries: Vec<Delivery>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     cursor: Option<String>,
+    /// Those of this type, or of the types that the pattern matches.
+    #[param(required = false, value_type = Pattern, inline)]
     event_type: Option<String>,
+    /// Those that Posthaste received from then on.
+    #[param(required = false, value_type = GivenTime, inline)]
     since: Option<String>,
+    /// Those that Posthaste received before.
+    #[param(required = false, value_type = GivenTime, inline)]
     until: Option<String>,
 }
 
@@ -128,8 +157,13 @@ impl Source for Events<'_> {
     }
 }
 
-/// Newest first. A page looks at 2,000 events at most: where few of them match, it is shorter than its limit, and the list goes
-/// on as long as there is a `next_cursor`.
+/// List the events of a location
+///
+/// Newest first. A page looks at 2,000 events at most: where few of them match, it is shorter than its limit, and the list goes on as long
+/// as there is a `next_cursor`.
+#[utoipa::path(get, path = "/v1/locations/{location_id}/events", operation_id = "list_events", tag = "Events",
+    security(("key" = ["read"])), params(ListQuery), responses(
+        (status = 200, description = "One page of events.", body = Page<EventView>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -152,6 +186,11 @@ async fn list(
     Ok(Json(scope.page_of(&page_query, keyset, scanned).map(EventView::from)))
 }
 
+/// Read an event
+///
+/// With its data and its deliveries.
+#[utoipa::path(get, path = "/v1/events/{event_id}", operation_id = "read_event", tag = "Events",
+    security(("key" = ["read"])), responses((status = 200, description = "The event.", body = WholeEvent)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -170,12 +209,11 @@ async fn read(
     Ok(Json(WholeEvent { event: event.into(), data, deliveries }))
 }
 
-pub fn router(state: EventsState) -> Router {
-    let batch = post(publish::publish_batch).layer(DefaultBodyLimit::max(BATCH_BODY_MAX_BYTES));
-    Router::new()
-        .route("/v1/locations/{location_id}/events", post(publish::publish).get(list))
-        .route("/v1/events/batch", batch)
-        .route("/v1/events/{event_id}", get(read))
-        .route("/v1/events/{event_id}/data", delete(expunge))
-        .with_state(state)
+pub fn router() -> OpenApiRouter<EventsState> {
+    let batch = routes!(publish::publish_batch).layer(DefaultBodyLimit::max(BATCH_BODY_MAX_BYTES));
+    OpenApiRouter::default()
+        .routes(routes!(publish::publish, list))
+        .routes(batch)
+        .routes(routes!(read))
+        .routes(routes!(expunge::expunge))
 }

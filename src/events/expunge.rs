@@ -10,7 +10,14 @@ use crate::{
     web::{ApiError, Path},
 };
 
-/// Answers when nothing more of the event is sent (202 where that takes long). Once more changes nothing.
+/// Expunge an event's data
+///
+/// Its data and the responses to its deliveries are forgotten, what is pending is canceled. Answers when nothing more of it is sent. Once
+/// more changes nothing.
+#[utoipa::path(delete, path = "/v1/events/{event_id}/data", operation_id = "expunge_event", tag = "Events",
+    security(("key" = ["write"])), responses(
+        (status = 204, description = "The data are gone, and nothing more of the event is sent."),
+        (status = 202, description = "The data are gone; an attempt that began before may still be under way.")))]
 pub async fn expunge(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

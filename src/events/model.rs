@@ -5,12 +5,24 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Object, Type,
+        schema::{AdditionalProperties, SchemaType},
+    },
+};
 
 use super::routing::{Routed, Routing};
 use crate::{
     locations::{Channel, LocationRef},
-    types::{EndpointId, EventId, LocationId, Timestamp, ecma_json::normalise_within, event_type::EventType},
-    web::{fields::Fields, json::Object},
+    types::{
+        EndpointId, EventId, LocationId, Timestamp,
+        ecma_json::normalise_within,
+        event_type::EventType,
+        schema::{GivenTime, words},
+    },
+    web::{fields::Fields, json},
 };
 
 /// Largest `data`, as it is sent to receivers.
@@ -20,40 +32,91 @@ const TAG_KEY_MAX_BYTES: usize = 64;
 const TAG_VALUE_MAX_BYTES: usize = 256;
 const API_VERSION_MAX_BYTES: usize = 64;
 
-#[derive(Deserialize)]
+fn tags_schema() -> Object {
+    let text = |least, most| {
+        let text =
+            Object::builder().schema_type(Type::String).pattern(Some(r"^[^\u0000-\u001F\u007F-\u009F]*$"));
+        text.min_length(Some(least)).max_length(Some(most))
+    };
+    Object::builder()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some("Short texts to find it by: keys of 1 to 64 bytes, values of at most 256."))
+        .max_properties(Some(TAGS_MAX))
+        .property_names(Some(text(1, TAG_KEY_MAX_BYTES)))
+        .additional_properties(Some(AdditionalProperties::RefOr(text(0, TAG_VALUE_MAX_BYTES).into())))
+        .examples([serde_json::json!({"campaign": "spring"})])
+        .build()
+}
+
+/// An event to be published.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PublishEvent)]
 pub struct PublishBody<'a> {
     #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
     event_type: String,
+    /// What happened: any JSON, at most 256 KiB. Integers must fit a double; send larger ones as strings.
     #[serde(borrow)]
+    #[schema(value_type = Value, examples(json!({"text": "hello"})))]
     data: &'a RawValue,
+    /// When it happened. Without it: now.
+    #[schema(value_type = Option<GivenTime>)]
     timestamp: Option<String>,
+    /// The channel that it came by; needless where its type has one.
+    #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
+    #[schema(schema_with = tags_schema)]
     tags: Option<BTreeMap<String, String>>,
+    /// `false` for an event that is only a trial.
+    #[schema(default = true)]
     live_mode: Option<bool>,
+    /// The version of your API that the data follows, for formats that tell it.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$", examples("2026-02-04"))]
     api_version: Option<String>,
+    /// The same as the header `Idempotency-Key`.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     pub idempotency_key: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Events to be published together: all of them or none.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PublishBatch)]
 pub struct BatchBody<'a> {
     #[serde(borrow)]
-    pub events: Vec<Object<BatchedBody<'a>>>,
+    /// In the order in which they are answered.
+    #[schema(value_type = Vec<BatchedBody>, min_items = 1, max_items = 1000)]
+    pub events: Vec<json::Object<BatchedBody<'a>>>,
 }
 
-#[derive(Deserialize)]
+/// An event of a batch.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = BatchedEvent)]
 pub struct BatchedBody<'a> {
+    /// The location that it is published to.
     pub location_id: LocationRef,
     #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
     event_type: String,
+    /// What happened: any JSON, at most 256 KiB. Integers must fit a double; send larger ones as strings.
     #[serde(borrow)]
+    #[schema(value_type = Value, examples(json!({"text": "hello"})))]
     data: &'a RawValue,
+    /// When it happened. Without it: now.
+    #[schema(value_type = Option<GivenTime>)]
     timestamp: Option<String>,
+    /// The channel that it came by; needless where its type has one.
+    #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
+    #[schema(schema_with = tags_schema)]
     tags: Option<BTreeMap<String, String>>,
+    /// `false` for an event that is only a trial.
+    #[schema(default = true)]
     live_mode: Option<bool>,
+    /// The version of your API that the data follows, for formats that tell it.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$", examples("2026-02-04"))]
     api_version: Option<String>,
 }
 
@@ -220,19 +283,29 @@ impl Draft {
     }
 }
 
-#[derive(Serialize)]
+fn published_status_schema() -> Object {
+    words("`pending`: it will be sent. `held`: the endpoint is paused or disabled.", ["pending", "held"])
+}
+
+/// An event that is on disk, with its deliveries.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishedEvent)]
 pub struct Published {
     pub id: EventId,
     #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
     pub event_type: String,
+    /// When it happened.
     pub timestamp: Timestamp,
+    /// One for each endpoint that subscribes to it.
     pub deliveries: Vec<PublishedDelivery>,
 }
 
-#[derive(Serialize)]
+/// A delivery that will be sent, or held.
+#[derive(Serialize, ToSchema)]
 pub struct PublishedDelivery {
     pub endpoint_id: EndpointId,
-    /// `pending` or `held`.
+    #[schema(schema_with = published_status_schema)]
     pub status: &'static str,
 }
 

@@ -28,6 +28,7 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 /// Events of one batch.
 const BATCH_EVENTS_MAX: usize = 1_000;
@@ -36,7 +37,13 @@ const BATCH_ROUTE: &str = "events/batch";
 /// How often a publish is routed again because an endpoint changed under it.
 const ROUTINGS_MAX: usize = 8;
 
-/// `POST /v1/locations/{location_id}/events`
+/// Publish an event
+///
+/// `202` means that it is on disk, with a delivery for every endpoint of the location that subscribes to it.
+#[utoipa::path(post, path = "/v1/locations/{location_id}/events", operation_id = "publish_event", tag = "Events",
+    security(("key" = ["publish"])), request_body = PublishBody, responses(
+        (status = 202, description = "The event is on disk.", body = Published),
+        (status = 409, description = "The event's channel is not connected at this location.")))]
 pub async fn publish(
     State(state): State<EventsState>,
     publisher: Publisher,
@@ -221,12 +228,22 @@ fn replayed(first: &[u8], now: &[u8], answer: Vec<u8>) -> Result<Response, ApiEr
     if first == now { Ok(accepted(answer.into(), true)) } else { Err(ApiError::KeyReused) }
 }
 
-#[derive(Serialize)]
+/// The events of a batch, in its order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishedBatch)]
 struct BatchAnswer {
+    /// One for each event, in the order of the request.
+    #[schema(value_type = Vec<Published>)]
     data: Vec<Box<serde_json::value::RawValue>>,
 }
 
-/// `POST /v1/events/batch`: all of them or none.
+/// Publish events together
+///
+/// All of them or none, each to a location of its own. Errors point at the event: `/events/3/type`. The body may have 8 MiB.
+#[utoipa::path(post, path = "/v1/events/batch", operation_id = "publish_batch", tag = "Events",
+    security(("key" = ["publish"])), request_body = BatchBody, responses(
+        (status = 202, description = "The events are on disk.", body = BatchAnswer),
+        (status = 409, description = "An event's channel is not connected at its location.")))]
 pub async fn publish_batch(
     State(state): State<EventsState>,
     publisher: Publisher,

@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::{Object, Type, schema::AnyOfBuilder};
 
 use super::EventView;
 use super::slot::{Field, Slot};
 use crate::types::ecma_json::{self, NormaliseError, normalise_within, pointer_token, push_quoted};
+use crate::types::schema::described;
 
 /// Largest envelope, as compact JSON: it is sent with every event.
 const MAX_ENVELOPE_BYTES: usize = 16 * 1024;
@@ -37,6 +39,19 @@ pub struct Envelope {
     pieces: Vec<Piece>,
     requires_data_object: bool,
 }
+
+described!(
+    Envelope,
+    "Envelope",
+    AnyOfBuilder::new()
+        .description(Some(
+            "The shape of the body: an object whose values are literals or slots, such as `\"{{id}}\"`, `\"{{type}}\"`, \
+             `\"{{timestamp}}\"` and `\"{{data}}\"`; or `\"{{data}}\"` alone, for the data without an envelope.",
+        ))
+        .item(Object::builder().schema_type(Type::Object))
+        .item(Object::builder().schema_type(Type::String).enum_values(Some([BARE])))
+        .examples([serde_json::json!({"id": "{{id}}", "type": "{{type}}", "timestamp": "{{timestamp}}", "data": "{{data}}"})])
+);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Piece {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Envelope, SuccessRule};
 use crate::signing::{KeyKind, SignatureSpec};
@@ -40,17 +41,28 @@ pub enum FormatError {
 }
 
 /// A wire format. Made by deserialising, which checks it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "FormatText")]
 pub struct Format {
+    /// Names it.
+    #[schema(pattern = "^[a-z0-9_]{1,64}$", examples("standard"))]
     pub name: String,
+    /// Counts up with every edit; a delivery keeps the one that it was made with.
+    #[schema(value_type = i32, minimum = 1)]
     pub version: FormatVersion,
     pub envelope: Envelope,
+    /// Signature headers that each request carries.
+    #[schema(max_items = 8)]
     pub signatures: Vec<SignatureSpec>,
     pub success: SuccessRule,
+    /// How long an attempt may take, in milliseconds.
+    #[schema(minimum = 1000, maximum = 30000, examples(10000))]
     pub timeout_ms: u32,
     /// Seconds from each failure to the next attempt.
+    #[schema(max_items = 15, examples(10))]
     pub retry_schedule_s: Vec<u32>,
+    /// Endpoints may have http:// URLs.
+    #[schema(examples(false))]
     pub allow_http: bool,
     /// 429 and 503 with Retry-After postpone the next attempt.
     pub honor_retry_after: bool,

@@ -8,10 +8,12 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{Format, FormatVersion};
 use crate::types::ecma_json::normalise;
 use crate::types::event_type::EventType;
+use crate::types::schema::{described, text};
 
 /// The preset, and the format, of whoever names none.
 pub const DEFAULT_PRESET: &str = "standard";
@@ -32,28 +34,48 @@ static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
         .collect()
 });
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A catalogue of event types, and a wire format.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
+    #[schema(value_type = PresetName)]
     pub name: String,
+    /// Whom it is for.
+    #[schema(examples(
+        "Posthaste's own catalogue for a messaging platform, delivered as Standard Webhooks"
+    ))]
     pub description: String,
+    /// What can be published.
     pub event_types: Vec<PresetEventType>,
+    #[schema(value_type = Format)]
     pub format: Arc<Format>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A kind of event that a preset brings.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PresetEventType {
     pub name: EventType,
+    /// What has happened when such an event is published.
+    #[schema(examples("A customer sent a message"))]
     pub description: String,
+    /// Where it stands in the catalogue.
+    #[schema(examples("message"))]
     pub group: String,
     /// `whatsapp`, `imessage` or `sms`, if events of this type belong to one.
     pub channel: Option<String>,
-    /// JSON Schema 2020-12 of the data, where the system's page fixes one.
+    /// JSON Schema (2020-12) of the data, where the system's page fixes one.
+    #[schema(value_type = Option<Value>)]
     pub schema: Option<Value>,
     /// Sample data.
+    #[schema(value_type = Value, examples(json!({"text": "hello"})))]
     pub example: Value,
 }
+
+/// Names a preset.
+pub struct PresetName;
+
+described!(PresetName, "PresetName", text("A preset's name.", DEFAULT_PRESET));
 
 impl Preset {
     pub fn event_type(&self, name: &str) -> Option<&PresetEventType> {

@@ -1,6 +1,9 @@
 //! Which status codes mean that a delivery has arrived.
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ArrayBuilder, Object, Type, schema::AnyOfBuilder};
+
+use crate::types::schema::described;
 
 const ANY_2XX: &str = "2xx";
 /// Longest list of codes.
@@ -20,6 +23,23 @@ pub enum SuccessRule {
     Any2xx,
     Statuses(Box<[u16]>),
 }
+
+described!(
+    SuccessRule,
+    "SuccessRule",
+    AnyOfBuilder::new()
+        .description(Some(
+            "Which answers mean that a delivery has arrived: `2xx`, or a list of status codes."
+        ))
+        .item(Object::builder().schema_type(Type::String).enum_values(Some([ANY_2XX])))
+        .item(
+            ArrayBuilder::new()
+                .items(Object::builder().schema_type(Type::Integer).minimum(Some(200)).maximum(Some(599)))
+                .min_items(Some(1))
+                .max_items(Some(MAX_STATUSES)),
+        )
+        .examples([ANY_2XX])
+);
 
 impl SuccessRule {
     pub fn accepts(&self, status: u16) -> bool {

@@ -38,7 +38,8 @@ use crate::{
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// In an answer that was given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const KEY_MAX_BYTES: usize = 255;
+/// Longest key.
+pub const KEY_MAX_BYTES: usize = 255;
 /// How long a key that is taken is waited for, before it counts as in flight.
 const LET_GO_WITHIN: Duration = Duration::from_millis(250);
 const LET_GO_POLL: Duration = Duration::from_millis(10);

@@ -1,12 +1,9 @@
 //! Routes of the jobs, and of what makes them.
 
-use axum::{
-    Router,
-    extract::State,
-    routing::{get, post},
-};
+use axum::extract::State;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{model::Job, queries, recover::recover, replay::replay};
+use super::{model::Job, queries, recover, replay};
 use crate::{
     audit,
     auth::{Context, PastTenant, Tenant, scope},
@@ -17,6 +14,9 @@ use crate::{
     },
 };
 
+/// List jobs
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "Jobs", security(("key" = ["read"])),
+    params(PageQuery), responses((status = 200, description = "One page of jobs.", body = Page<Job>)))]
 async fn list(
     State(context): State<Context>,
     tenant: PastTenant<scope::Read>,
@@ -28,6 +28,11 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, rows, |job| job.id.uuid())))
 }
 
+/// Read a job
+///
+/// How far it is.
+#[utoipa::path(get, path = "/v1/jobs/{job_id}", operation_id = "read_job", tag = "Jobs",
+    security(("key" = ["read"])), responses((status = 200, description = "The job.", body = Job)))]
 async fn read(
     State(context): State<Context>,
     tenant: PastTenant<scope::Read>,
@@ -36,7 +41,13 @@ async fn read(
     queries::find(&context.pool, tenant.id, id).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
-/// What the job has queued stays queued; nothing more follows.
+/// Cancel a job
+///
+/// What it has done stays done; nothing more follows.
+#[utoipa::path(delete, path = "/v1/jobs/{job_id}", operation_id = "cancel_job", tag = "Jobs",
+    security(("key" = ["write"])), responses(
+        (status = 200, description = "The job, canceled.", body = Job),
+        (status = 409, description = "The job has ended already.")))]
 async fn cancel(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -54,11 +65,10 @@ async fn cancel(
     Ok(Json(job))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/jobs", get(list))
-        .route("/v1/jobs/{job_id}", get(read).delete(cancel))
-        .route("/v1/endpoints/{endpoint_id}/recover", post(recover))
-        .route("/v1/events/{event_id}/replay", post(replay))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(read, cancel))
+        .routes(routes!(recover::recover))
+        .routes(routes!(replay::replay))
 }

@@ -1,11 +1,12 @@
 //! What a job looks like, from outside and from within.
 
 use serde::{Deserialize, Serialize};
+use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 
 use crate::{
     queue::{control::Command, requeue::Wanted},
-    types::{EndpointId, EventId, JobId, TenantId, Timestamp},
+    types::{EndpointId, EventId, JobId, TenantId, Timestamp, schema::words},
 };
 
 /// What is to be done. Stored as JSON: what older versions wrote must stay readable.
@@ -44,18 +45,34 @@ impl Task {
     }
 }
 
-#[derive(Debug, Serialize)]
+fn kind_schema() -> Object {
+    words(
+        "What it does: `recover`, deliveries to one endpoint again; `replay`, one event again; `purge`, everything of a deleted tenant away.",
+        ["recover", "replay", "purge"],
+    )
+}
+
+fn status_schema() -> Object {
+    words("Where it is.", ["running", "succeeded", "canceled", "failed"])
+}
+
+/// Work that takes longer than a request.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Job {
     pub id: JobId,
-    /// `recover`, `replay` or `purge`.
+    #[schema(schema_with = kind_schema)]
     pub kind: String,
-    /// `running`, `succeeded`, `canceled` or `failed`.
+    #[schema(schema_with = status_schema)]
     pub status: String,
+    /// The endpoint that is recovered.
     pub endpoint_id: Option<EndpointId>,
+    /// The event that is replayed.
     pub event_id: Option<EventId>,
-    /// Counted when the job was made.
+    /// How many there were to do when the job was made.
+    #[schema(minimum = 0, examples(120))]
     pub total: i64,
-    /// What was pending by the time that the job came to it was left alone, and is not counted.
+    /// How many are done. What was pending by the time that the job came to it was left alone, and is not counted.
+    #[schema(minimum = 0, examples(40))]
     pub done: i64,
     /// Why it did not succeed.
     pub error: Option<String>,

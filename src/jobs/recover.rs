@@ -7,9 +7,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use utoipa::{IntoParams, ToSchema, openapi::Object};
 
 use super::{
-    model::{Next, Progress, Running, Task},
+    model::{Job, Next, Progress, Running, Task},
     queries,
 };
 use crate::{
@@ -18,7 +19,11 @@ use crate::{
     endpoints,
     idempotency::Once,
     queue::requeue::{self, Status, Wanted},
-    types::{EndpointId, Timestamp, event_type::Pattern},
+    types::{
+        EndpointId, Timestamp,
+        event_type::Pattern,
+        schema::{GivenTime, words},
+    },
     web::{Answer, ApiError, Json, Path, Query, fields::Fields},
 };
 
@@ -32,26 +37,48 @@ const STEPS_PER_S: u32 = 4;
 const EVENT_TYPES_MAX: usize = 100;
 const STATUSES: [Status; 3] = [Status::Failed, Status::Canceled, Status::Succeeded];
 
-#[derive(Deserialize)]
+fn status_schema() -> Object {
+    words("Those that ended so.", STATUSES.map(Status::as_str))
+}
+
+/// Which deliveries to send again.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RecoverEndpoint)]
 pub struct RecoverBody {
     /// When Posthaste received the events: from then on, and before `until`.
+    #[schema(value_type = GivenTime)]
     since: String,
+    /// Without it: until now.
+    #[schema(value_type = Option<GivenTime>)]
     until: Option<String>,
+    /// Without it: `failed`.
+    #[schema(schema_with = status_schema)]
     status: Option<String>,
+    /// Those of these types. Without it: of all.
+    #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 100)]
     event_types: Option<Vec<String>>,
+    /// How many are released a second. Without it: as fast as it goes.
+    #[schema(minimum = 1, maximum = 10000, examples(50))]
     rate_per_s: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct RecoverQuery {
+    /// Whether only to count.
     #[serde(default)]
+    #[param(required = false, default = false)]
     dry_run: bool,
 }
 
-#[derive(Serialize)]
+/// What a dry run counted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecoverCount)]
 struct Count {
+    /// Deliveries that would be sent again.
+    #[schema(minimum = 0, examples(120))]
     total: i64,
 }
 
@@ -106,7 +133,14 @@ fn patterns(fields: &mut Fields, texts: Option<Vec<String>>) -> Option<Option<Ve
     (parsed.len() == count).then_some(Some(parsed))
 }
 
-/// A dry run counts, and changes nothing.
+/// Recover an endpoint
+///
+/// Sends deliveries of a period again, from one that it was not well in. What is pending is left alone. A dry run counts, and changes
+/// nothing.
+#[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/recover", operation_id = "recover_endpoint", tag = "Endpoints",
+    security(("key" = ["write"])), params(RecoverQuery), request_body = RecoverBody, responses(
+        (status = 202, description = "The job that does it.", body = Job),
+        (status = 200, description = "What a dry run counted.", body = Count)))]
 pub async fn recover(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::{
-    model::{Next, Progress, Running, Task},
+    model::{Job, Next, Progress, Running, Task},
     queries,
 };
 use crate::{
@@ -25,10 +26,13 @@ const ENDPOINTS_MAX: usize = 1_000;
 /// Deliveries that one step releases.
 const STEP_MAX: usize = 200;
 
-#[derive(Default, Deserialize)]
+/// Where to send an event again.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReplayEvent)]
 pub struct ReplayBody {
-    /// Of the event's location; by default those that it was sent to.
+    /// Endpoints of the event's location, none twice. Without it: those that it was sent to.
+    #[schema(value_type = Option<Vec<EndpointId>>, min_items = 1, max_items = 1000)]
     endpoint_ids: Option<Vec<String>>,
 }
 
@@ -54,6 +58,12 @@ impl ReplayBody {
 
 const NOT_THERE: &str = "is not an endpoint of the event's location";
 
+/// Replay an event
+///
+/// Sends it again. Where it is pending it is left alone.
+#[utoipa::path(post, path = "/v1/events/{event_id}/replay", operation_id = "replay_event", tag = "Events",
+    security(("key" = ["write"])), request_body = Option<ReplayBody>, responses(
+        (status = 202, description = "The job that does it.", body = Job)))]
 pub async fn replay(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

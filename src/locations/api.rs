@@ -1,11 +1,7 @@
 //! Routes of the locations.
 
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     mint,
@@ -29,6 +25,11 @@ fn external_id_taken() -> ApiError {
     ApiError::Conflict("The external_id is another location's.".into())
 }
 
+/// Make a location
+#[utoipa::path(post, path = "/v1/locations", operation_id = "create_location", tag = "Locations",
+    security(("key" = ["write"])), request_body = CreateBody, responses(
+        (status = 201, description = "The location as it was made.", body = Location),
+        (status = 409, description = "The `external_id` is another location's.")))]
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -45,6 +46,10 @@ async fn create(
     work.commit(&context, Answer::json(StatusCode::CREATED, &location)?).await
 }
 
+/// List locations
+#[utoipa::path(get, path = "/v1/locations", operation_id = "list_locations", tag = "Locations",
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of locations.", body = Page<Location>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -56,6 +61,9 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, rows, |location| location.id.uuid())))
 }
 
+/// Read a location
+#[utoipa::path(get, path = "/v1/locations/{location_id}", operation_id = "read_location", tag = "Locations",
+    security(("key" = ["read"])), responses((status = 200, description = "The location.", body = Location)))]
 async fn read(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -64,6 +72,11 @@ async fn read(
     queries::find(&context.pool, tenant.id, &location).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
+/// Change a location
+#[utoipa::path(patch, path = "/v1/locations/{location_id}", operation_id = "update_location", tag = "Locations",
+    security(("key" = ["write"])), request_body = UpdateBody, responses(
+        (status = 200, description = "The location as it is now.", body = Location),
+        (status = 409, description = "The `external_id` is another location's.")))]
 async fn update(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -84,7 +97,13 @@ async fn update(
     Ok(Json(location))
 }
 
+/// Delete a location
+///
 /// Takes its endpoints along. Answers when nothing is sent to them any more.
+#[utoipa::path(delete, path = "/v1/locations/{location_id}", operation_id = "delete_location", tag = "Locations",
+    security(("key" = ["write"])), responses(
+        (status = 204, description = "The location is gone, and nothing is sent for it from now on."),
+        (status = 202, description = "The location is gone; a request that began before may still be under way.")))]
 async fn remove(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -105,9 +124,6 @@ async fn remove(
     Ok(if obeyed { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/locations", post(create).get(list))
-        .route("/v1/locations/{location_id}", get(read).patch(update).delete(remove))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default().routes(routes!(create, list)).routes(routes!(read, update, remove))
 }

@@ -4,15 +4,23 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type, schema::AdditionalProperties},
+};
 use uuid::Uuid;
 
 use super::DEFAULT_EXTERNAL_ID;
 use crate::{
     types::{
         LocationId, Timestamp,
-        text::{ExternalId, Name},
+        schema::{described, text, words},
+        text::{EXTERNAL_ID_MAX_BYTES, ExternalId, Name},
     },
-    web::{ApiError, Patch, fields::Fields},
+    web::{
+        ApiError, Patch,
+        fields::{Fields, Metadata},
+    },
 };
 
 /// A way that messages travel.
@@ -41,6 +49,8 @@ impl Channel {
             .ok_or_else(|| "must be whatsapp, imessage or sms".to_owned())
     }
 }
+
+described!(Channel, "Channel", words("A way that messages travel.", Self::ALL.map(Self::as_str)));
 
 /// How callers name a location: by our id, or by their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,37 +90,83 @@ impl<'de> Deserialize<'de> for LocationRef {
     }
 }
 
-#[derive(Debug, Serialize)]
+described!(
+    LocationRef,
+    "LocationRef",
+    text("A location's id, or its `external_id`.", DEFAULT_EXTERNAL_ID)
+        .min_length(Some(1))
+        .max_length(Some(EXTERNAL_ID_MAX_BYTES))
+        .pattern(Some("^[!-~]+$"))
+);
+
+/// A tenant's site, brand or number.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Location {
     pub id: LocationId,
+    #[schema(value_type = Name)]
     pub name: String,
+    /// Your own id for it: stands wherever its id may.
+    #[schema(value_type = Option<ExternalId>)]
     pub external_id: Option<String>,
-    /// Channel to `connected` or `disconnected`; empty is unchecked.
+    #[schema(schema_with = channels_schema)]
     pub channels: Value,
+    #[schema(value_type = Metadata)]
     pub metadata: Value,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-#[derive(Deserialize)]
+fn channels_schema() -> Object {
+    let state = words("Whether the channel is connected.", ["connected", "disconnected"]);
+    let names = words("A channel.", Channel::ALL.map(Channel::as_str));
+    Object::builder()
+        .schema_type(Type::Object)
+        .additional_properties(Some(AdditionalProperties::RefOr(state.into())))
+        .description(Some(
+            "Which channels are connected. Empty: unknown, and no event is refused for its channel.",
+        ))
+        .property_names(Some(names))
+        .examples([
+            serde_json::json!({"whatsapp": "connected", "imessage": "disconnected", "sms": "disconnected"}),
+        ])
+        .build()
+}
+
+/// A location to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateLocation)]
 pub struct CreateBody {
+    #[schema(value_type = Name)]
     name: String,
+    /// Your own id for it, unlike those of the tenant's other locations.
+    #[schema(value_type = Option<ExternalId>, examples("store-17"))]
     external_id: Option<String>,
+    /// The channels that are connected. Without it: unknown, and no event is refused for its channel.
+    #[schema(value_type = Option<Vec<Channel>>, examples(json!(["whatsapp"])))]
     channels: Option<Vec<String>>,
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
+/// What should change about a location (RFC 7396): what is left out stays, what is `null` is taken away.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UpdateLocation)]
 pub struct UpdateBody {
     #[serde(default)]
+    #[schema(value_type = Name)]
     name: Patch<String>,
+    /// Your own id for it, unlike those of the tenant's other locations.
     #[serde(default)]
+    #[schema(value_type = Option<ExternalId>)]
     external_id: Patch<String>,
+    /// The channels that are connected; `null`: unknown.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Channel>>, examples(json!(["whatsapp", "sms"])))]
     channels: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Map<String, Value>>,
 }
 

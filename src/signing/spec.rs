@@ -1,7 +1,13 @@
 //! One signature header of a wire format, as its file says it.
 
+use std::fmt;
+
 use axum::http::HeaderName;
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::template::{Content, TemplateError, ValueTemplate};
 use super::{POSTHASTE_ATTEMPT, WEBHOOK_ID, WEBHOOK_TIMESTAMP};
@@ -21,8 +27,9 @@ const TAKEN_HEADERS: [&str; 10] = [
 ];
 const TAKEN_PREFIXES: [&str; 2] = ["content-", "proxy-"];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = SignatureAlgorithm, description = "How a signature is computed.")]
 pub enum Algorithm {
     HmacSha256,
     HmacSha512,
@@ -30,8 +37,9 @@ pub enum Algorithm {
 }
 
 /// Which form of the secret keys the HMAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SignatureKey)]
 pub enum KeyKind {
     /// The secret's whole text as UTF-8, `whsec_` included.
     Text,
@@ -39,8 +47,10 @@ pub enum KeyKind {
     Base64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a signature is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SignatureEncoding)]
 pub enum Encoding {
     /// Lower case.
     Hex,
@@ -76,18 +86,64 @@ impl SignatureSpec {
     }
 }
 
-/// The same as text, as it stands in a format's file.
-#[derive(Serialize, Deserialize)]
+/// For whoever has to check it.
+impl fmt::Display for SignatureSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let algorithm = match self.algorithm {
+            Algorithm::HmacSha256 => "HMAC-SHA256",
+            Algorithm::HmacSha512 => "HMAC-SHA512",
+            Algorithm::HmacSha1 => "HMAC-SHA1",
+        };
+        let key = match self.key {
+            KeyKind::Text => "the secret's whole text",
+            KeyKind::Base64 => "the bytes that the secret's base64 part stands for",
+        };
+        let encoding = match self.encoding {
+            Encoding::Hex => "hex",
+            Encoding::Base64 => "base64",
+        };
+        write!(
+            f,
+            "`{}`, where the signature is the {algorithm} of `{}`, keyed with {key}, in {encoding}.",
+            self.value, self.content
+        )?;
+        if self.multiple { f.write_str(" One for each live secret, one space between.") } else { Ok(()) }
+    }
+}
+
+impl PartialSchema for SignatureSpec {
+    fn schema() -> RefOr<Schema> {
+        SpecText::schema()
+    }
+}
+
+impl ToSchema for SignatureSpec {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SpecText::schemas(schemas);
+    }
+}
+
+/// A header that carries a signature, or one for each live secret.
+// The same as text, as it stands in a format's file.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SpecText {
+    /// The header's name.
+    #[schema(examples("webhook-signature"))]
     header: String,
     algorithm: Algorithm,
     key: KeyKind,
+    /// What is signed: text with slots.
+    #[schema(examples("{{id}}.{{timestamp}}.{{body}}"))]
     content: String,
     encoding: Encoding,
+    /// What the header says of a signature.
     #[serde(default = "bare_signature")]
+    #[schema(default = bare_signature, examples("v1,{{signature}}"))]
     value: String,
+    /// One signature for each live secret, instead of the newest one's alone.
     #[serde(default)]
+    #[schema(default = false)]
     multiple: bool,
 }
 

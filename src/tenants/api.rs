@@ -1,11 +1,7 @@
 //! Routes of the tenants; the operator's.
 
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    routing::{delete, get, post},
-};
+use axum::{extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     keys,
@@ -28,6 +24,13 @@ use crate::{
 
 const EXTERNAL_ID_KEY: &str = "tenants_external_id_key";
 
+/// Make a tenant
+///
+/// It is born with one location, whose `external_id` is `default`, and without keys: make one next.
+#[utoipa::path(post, path = "/v1/tenants", operation_id = "create_tenant", tag = "Tenants",
+    security(("operator" = [])), request_body = CreateBody, responses(
+        (status = 201, description = "The tenant as it was made.", body = Tenant),
+        (status = 409, description = "The `external_id` is another tenant's.")))]
 async fn create(
     State(context): State<Context>,
     operator: Operator,
@@ -45,6 +48,10 @@ async fn create(
     work.commit(&context, Answer::json(StatusCode::CREATED, &tenant)?).await
 }
 
+/// List tenants
+#[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "Tenants",
+    security(("operator" = [])), params(PageQuery), responses(
+        (status = 200, description = "One page of tenants.", body = Page<Tenant>)))]
 async fn list(
     State(context): State<Context>,
     _: Operator,
@@ -56,6 +63,9 @@ async fn list(
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
 }
 
+/// Read a tenant
+#[utoipa::path(get, path = "/v1/tenants/{tenant_id}", operation_id = "read_tenant", tag = "Tenants",
+    security(("operator" = [])), responses((status = 200, description = "The tenant.", body = Tenant)))]
 async fn read(
     State(context): State<Context>,
     _: Operator,
@@ -64,6 +74,11 @@ async fn read(
     queries::find(&context.pool, id).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
+/// Change a tenant
+#[utoipa::path(patch, path = "/v1/tenants/{tenant_id}", operation_id = "update_tenant", tag = "Tenants",
+    security(("operator" = [])), request_body = UpdateBody, responses(
+        (status = 200, description = "The tenant as it is now.", body = Tenant),
+        (status = 409, description = "The `external_id` is another tenant's.")))]
 async fn update(
     State(context): State<Context>,
     operator: Operator,
@@ -81,8 +96,12 @@ async fn update(
     Ok(Json(tenant))
 }
 
-/// From the answer on its keys are dead and nothing of it is published or sent; the job removes what is left. The audit log
-/// goes with the tenant, so it is the program's log that says so.
+/// Delete a tenant
+///
+/// From the answer on its keys are dead and nothing of it is published or sent; its resources are gone. The job removes what is left, and
+/// can be read afterwards with `Posthaste-Tenant`. It can't be canceled.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant_id}", operation_id = "delete_tenant", tag = "Tenants",
+    security(("operator" = [])), responses((status = 202, description = "The job that removes everything.", body = Job)))]
 async fn remove(
     State(context): State<Context>,
     operator: Operator,
@@ -96,19 +115,19 @@ async fn remove(
     let commands = control::command_all(&mut transaction, &shards).await?;
     let job = jobs::purge::enter(&mut transaction, id, context.clock.mint(), commands.clone()).await?;
     transaction.commit().await?;
+    // The audit log goes with the tenant.
     tracing::info!(tenant = %id, job = %job.id, request = operator.actor.request_id, "a tenant was deleted");
     control::all_obeyed(&context.pool, &commands).await?;
     Ok((StatusCode::ACCEPTED, Json(job)))
 }
 
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .route("/v1/tenants", post(create).get(list))
-        .route("/v1/tenants/{tenant_id}", get(read).patch(update).delete(remove))
-        .route("/v1/tenants/{tenant_id}/keys", post(keys::create_for).get(keys::list_for))
-        .route("/v1/tenants/{tenant_id}/keys/{key_id}", delete(keys::revoke_for))
-        .route("/v1/keys", post(keys::create).get(keys::list))
-        .route("/v1/keys/{key_id}", delete(keys::revoke))
-        .route("/v1/me", get(keys::me))
-        .with_state(context)
+pub fn router() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(read, update, remove))
+        .routes(routes!(keys::create_for, keys::list_for))
+        .routes(routes!(keys::revoke_for))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::me))
 }

@@ -2,6 +2,10 @@
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    ToSchema,
+    openapi::{ArrayBuilder, Object},
+};
 
 use crate::{
     audit,
@@ -12,7 +16,11 @@ use crate::{
         scope,
     },
     idempotency::{Done, Once},
-    types::{KeyId, TenantId, Timestamp, text::Name},
+    types::{
+        KeyId, TenantId, Timestamp,
+        schema::{GivenTime, words},
+        text::Name,
+    },
     web::{
         Answer, ApiError, Json, Path, Query,
         fields::Fields,
@@ -20,25 +28,55 @@ use crate::{
     },
 };
 
-#[derive(Deserialize)]
+/// An API key to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateKey)]
 pub struct CreateBody {
+    #[schema(value_type = Name)]
     name: String,
+    #[schema(schema_with = scopes_schema)]
     scopes: Vec<String>,
+    /// When it stops working, a time in the future. Without it: when it is revoked.
+    #[schema(value_type = Option<GivenTime>)]
     expires_at: Option<String>,
 }
 
-#[derive(Serialize)]
+fn scope_schema() -> Object {
+    words(
+        "`read`: look at everything but secrets. `write`: change things. `publish`: publish events. `secrets`: see and rotate \
+         signing secrets.",
+        SCOPES,
+    )
+}
+
+fn scopes_schema() -> ArrayBuilder {
+    ArrayBuilder::new()
+        .description(Some("What it may do."))
+        .items(scope_schema())
+        .min_items(Some(1))
+        .unique_items(true)
+}
+
+/// An API key, but for the key itself.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 pub struct KeyView {
     id: KeyId,
     tenant_id: TenantId,
+    #[schema(value_type = Name)]
     name: String,
+    #[schema(schema_with = scopes_schema)]
     scopes: Vec<String>,
+    /// When it stops working; `null`: when it is revoked.
     expires_at: Option<Timestamp>,
+    /// To the minute; `null`: never yet.
     last_used_at: Option<Timestamp>,
     created_at: Timestamp,
-    /// The key itself, in the answer that made it alone.
+    /// The key itself: in the answer that made it alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, pattern = "^ph_[0-9A-Za-z]{38}$",
+        examples("ph_0123456789abcdefghijABCDEFGHIJ01234567"))]
     key: Option<String>,
 }
 
@@ -127,6 +165,10 @@ async fn live(
     Ok(Json(scope.page(query, keyset, views, |key: &KeyView| key.id.uuid())))
 }
 
+/// Make a key for a tenant
+#[utoipa::path(post, path = "/v1/tenants/{tenant_id}/keys", operation_id = "create_tenant_key", tag = "Tenants",
+    security(("operator" = [])), request_body = CreateBody, responses(
+        (status = 201, description = "The key, shown this once.", body = KeyView)))]
 pub async fn create_for(
     State(context): State<Context>,
     operator: Operator,
@@ -136,6 +178,12 @@ pub async fn create_for(
     make(&context, tenant, &operator.actor, once).await
 }
 
+/// List a tenant's keys
+///
+/// Those that are not revoked.
+#[utoipa::path(get, path = "/v1/tenants/{tenant_id}/keys", operation_id = "list_tenant_keys", tag = "Tenants",
+    security(("operator" = [])), params(PageQuery), responses(
+        (status = 200, description = "One page of keys.", body = Page<KeyView>)))]
 pub async fn list_for(
     State(context): State<Context>,
     _: Operator,
@@ -148,6 +196,11 @@ pub async fn list_for(
     live(&context, tenant, &query).await
 }
 
+/// Revoke a tenant's key
+///
+/// It stops working at once.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant_id}/keys/{key_id}", operation_id = "revoke_tenant_key", tag = "Tenants",
+    security(("operator" = [])), responses((status = 204, description = "The key is revoked.")))]
 pub async fn revoke_for(
     State(context): State<Context>,
     operator: Operator,
@@ -156,7 +209,12 @@ pub async fn revoke_for(
     end(&context, tenant, &operator.actor, key).await
 }
 
-/// A tenant's key makes no key that may do more than itself.
+/// Make a key
+///
+/// A key makes no key that may do more than itself: for a scope that it lacks, 403.
+#[utoipa::path(post, path = "/v1/keys", operation_id = "create_key", tag = "Keys",
+    security(("key" = ["write"])), request_body = CreateBody, responses(
+        (status = 201, description = "The key, shown this once.", body = KeyView)))]
 pub async fn create(
     State(context): State<Context>,
     caller: Caller,
@@ -176,6 +234,12 @@ pub async fn create(
     make(&context, tenant.id, &tenant.actor, once).await
 }
 
+/// List keys
+///
+/// Those that are not revoked.
+#[utoipa::path(get, path = "/v1/keys", operation_id = "list_keys", tag = "Keys",
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of keys.", body = Page<KeyView>)))]
 pub async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
@@ -184,6 +248,11 @@ pub async fn list(
     live(&context, tenant.id, &query).await
 }
 
+/// Revoke a key
+///
+/// It stops working at once.
+#[utoipa::path(delete, path = "/v1/keys/{key_id}", operation_id = "revoke_key", tag = "Keys",
+    security(("key" = ["write"])), responses((status = 204, description = "The key is revoked.")))]
 pub async fn revoke(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -192,18 +261,28 @@ pub async fn revoke(
     end(&context, tenant.id, &tenant.actor, key).await
 }
 
-#[derive(Serialize)]
+/// Who the caller is.
+#[derive(Serialize, ToSchema)]
 pub struct Me {
     /// `null`: the operator's key.
     key_id: Option<KeyId>,
+    #[schema(value_type = Option<Name>)]
     key_name: Option<String>,
+    /// `null`: the operator, who named no tenant.
     tenant_id: Option<TenantId>,
+    /// What the key may do: `read`, `write`, `publish`, `secrets`, `operator`.
+    #[schema(examples("read"))]
     scopes: Vec<String>,
+    /// When the key stops working; `null`: when it is revoked.
     expires_at: Option<Timestamp>,
-    /// Addresses that deliveries come from.
+    /// Addresses that deliveries come from, for firewalls.
+    #[schema(examples("203.0.113.7"))]
     egress_ips: Vec<String>,
 }
 
+/// Read who is calling
+#[utoipa::path(get, path = "/v1/me", operation_id = "read_me", tag = "Keys", security(("key" = [])),
+    responses((status = 200, description = "The key, its tenant and its scopes.", body = Me)))]
 pub async fn me(State(context): State<Context>, caller: Caller) -> Json<Me> {
     let egress_ips = context.egress_ips.clone();
     Json(match caller.key {

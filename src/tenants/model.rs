@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::{
     formats::presets,
@@ -9,7 +10,10 @@ use crate::{
         TenantId, Timestamp,
         text::{ExternalId, Name},
     },
-    web::{ApiError, Patch, fields::Fields},
+    web::{
+        ApiError, Patch,
+        fields::{Fields, Metadata},
+    },
 };
 
 /// Days of failing after which an endpoint is disabled.
@@ -17,50 +21,95 @@ const FAILING_DAYS_DEFAULT: u16 = 5;
 const FAILING_DAYS_MAX: u16 = 30;
 const RETENTION_DAYS_MAX: u16 = 3_650;
 
-#[derive(Debug, Serialize)]
+/// A customer account of the platform.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Tenant {
     pub id: TenantId,
+    #[schema(value_type = Name)]
     pub name: String,
+    /// The catalogue of event types that it has, and the wire format that its endpoints have if they name none.
+    #[schema(examples("standard"))]
     pub preset: String,
+    /// Your own id for it.
+    #[schema(value_type = Option<ExternalId>)]
     pub external_id: Option<String>,
+    /// Whether events may be published whose type is not in the catalogue.
+    #[schema(examples(false))]
     pub allow_unknown_event_types: bool,
+    /// Whether published data must be valid by the JSON Schema of its type, where that has one.
+    #[schema(examples(false))]
     pub validate_payloads: bool,
+    /// Days that its events and their history are kept; `null`: as long as the operator's setting says.
+    #[schema(minimum = 1, maximum = 3650)]
     pub retention_days: Option<i32>,
+    /// Days of nothing but failures after which an endpoint is disabled.
+    #[schema(minimum = 1, maximum = 30, examples(5))]
     pub failing_days: i32,
+    #[schema(value_type = Metadata)]
     pub metadata: Value,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-#[derive(Deserialize)]
+/// A tenant to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateTenant)]
 pub struct CreateBody {
+    #[schema(value_type = Name)]
     name: String,
+    /// The catalogue of event types that it gets, and the wire format of endpoints that name none. Can't be changed later.
+    #[schema(examples("standard"), default = "standard")]
     preset: Option<String>,
+    /// Your own id for it, unlike any other tenant's.
+    #[schema(value_type = Option<ExternalId>, examples("account-4821"))]
     external_id: Option<String>,
+    /// Whether events may be published whose type is not in the catalogue.
+    #[schema(default = false)]
     allow_unknown_event_types: Option<bool>,
+    /// Whether published data must be valid by the JSON Schema of its type, where that has one.
+    #[schema(default = false)]
     validate_payloads: Option<bool>,
+    /// Days that its events and their history are kept. Without it: as long as the operator's setting says.
+    #[schema(minimum = 1, maximum = 3650)]
     retention_days: Option<u16>,
+    /// Days of nothing but failures after which an endpoint is disabled.
+    #[schema(minimum = 1, maximum = 30, default = 5)]
     failing_days: Option<u16>,
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
+/// What should change about a tenant (RFC 7396): what is left out stays, what is `null` is taken away.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UpdateTenant)]
 pub struct UpdateBody {
     #[serde(default)]
+    #[schema(value_type = Name)]
     name: Patch<String>,
+    /// Your own id for it, unlike any other tenant's.
     #[serde(default)]
+    #[schema(value_type = Option<ExternalId>)]
     external_id: Patch<String>,
+    /// Whether events may be published whose type is not in the catalogue.
     #[serde(default)]
+    #[schema(value_type = bool)]
     allow_unknown_event_types: Patch<bool>,
+    /// Whether published data must be valid by the JSON Schema of its type, where that has one.
     #[serde(default)]
+    #[schema(value_type = bool)]
     validate_payloads: Patch<bool>,
+    /// Days that its events and their history are kept; `null`: as long as the operator's setting says.
     #[serde(default)]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 3650)]
     retention_days: Patch<u16>,
+    /// Days of nothing but failures after which an endpoint is disabled.
     #[serde(default)]
+    #[schema(value_type = u16, minimum = 1, maximum = 30)]
     failing_days: Patch<u16>,
     #[serde(default)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Map<String, Value>>,
 }
 

@@ -16,9 +16,13 @@ use std::{
 use rand::RngExt;
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use utoipa::openapi::{KnownFormat, SchemaFormat};
 use uuid::Uuid;
 
-use super::ids::Shard;
+use super::{
+    ids::Shard,
+    schema::{described, text},
+};
 
 /// A point in time, UTC. On the wire: RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::Type)]
@@ -92,6 +96,13 @@ impl Serialize for Timestamp {
         serializer.collect_str(self)
     }
 }
+
+described!(
+    Timestamp,
+    "Timestamp",
+    text("A time, UTC, with milliseconds.", "2026-11-20T10:00:00.000Z")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+);
 
 /// How much a [`Clock`] gives way to an answer that seems to be late, each time: more than two clocks drift between beats.
 const DRIFT_US: i64 = 1_000;

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::schema::{described, text};
+
 /// Longest name, in bytes. A pattern may be two longer (`.*`).
 pub const MAX_EVENT_TYPE_BYTES: usize = 128;
 
@@ -135,6 +137,27 @@ macro_rules! text_conversions {
 }
 text_conversions!(EventType);
 text_conversions!(Pattern);
+
+described!(
+    EventType,
+    "EventTypeName",
+    text("Dotted words of letters, digits and underscores.", "message.incoming")
+        .min_length(Some(1))
+        .max_length(Some(MAX_EVENT_TYPE_BYTES))
+        .pattern(Some(r"^[a-zA-Z0-9_]+(\.[a-zA-Z0-9_]+)*$"))
+);
+
+described!(
+    Pattern,
+    "EventTypePattern",
+    text(
+        "An event type, `prefix.*` (every type below the prefix), or `*` (every type but Posthaste's own, `posthaste.*`).",
+        "message.*"
+    )
+    .min_length(Some(1))
+    .max_length(Some(MAX_EVENT_TYPE_BYTES + PREFIX_SUFFIX.len()))
+    .pattern(Some(r"^(\*|[a-zA-Z0-9_]+(\.[a-zA-Z0-9_]+)*(\.\*)?)$"))
+);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::openapi::ObjectBuilder;
 use uuid::Uuid;
+
+use super::schema::{described, text};
 
 /// Shards in a deployment, fixed for ever: ids carry theirs.
 pub const SHARD_COUNT: u16 = 4096;
@@ -59,9 +62,16 @@ fn parse(prefix: &'static str, text: &str) -> Result<Uuid, IdError> {
     if id.hyphenated().encode_lower(&mut canonical) == rest { Ok(id) } else { Err(IdError { prefix }) }
 }
 
+/// `whose`: what such an id names.
+fn id_schema(prefix: &str, whose: &str) -> ObjectBuilder {
+    const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+    let example = format!("{prefix}0193a1b2-c3d4-7e5f-8a6b-0123456789ab");
+    text(&format!("Id. {}", whose.trim()), &example).pattern(Some(format!("^{prefix}{UUID}$")))
+}
+
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
-        $(#[$doc])*
+    ($(#[doc = $doc:literal] $name:ident = $prefix:literal;)*) => {$(
+        #[doc = $doc]
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
         #[sqlx(transparent)]
         pub struct $name(Uuid);
@@ -114,6 +124,8 @@ macro_rules! ids {
                 text.parse().map_err(de::Error::custom)
             }
         }
+
+        described!($name, stringify!($name), id_schema($prefix, $doc));
 
         impl From<Uuid> for $name {
             fn from(id: Uuid) -> Self {

@@ -5,6 +5,7 @@ pub mod ecma_json;
 pub mod event_type;
 pub mod ids;
 pub mod rfc3339;
+pub mod schema;
 pub mod secret;
 pub mod text;
 

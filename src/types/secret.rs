@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::schema::{described, text};
+
 const PREFIX: &str = "whsec_";
 /// Random bytes in a secret made here.
 const GENERATED_BYTES: usize = 32;
@@ -84,6 +86,19 @@ fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let key = Zeroizing::new(STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?);
     KEY_BYTES.contains(&key.len()).then_some(key)
 }
+
+described!(
+    SigningSecret,
+    "SigningSecret",
+    text(
+        "What requests are signed with: `whsec_` and the base64 of 24 to 64 bytes, or, brought along from another system, \
+         visible ASCII. Formats that sign with the base64 part need the first kind.",
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDfAk2LmIHL7s="
+    )
+    .min_length(Some(*TEXT_CHARS.start()))
+    .max_length(Some(*TEXT_CHARS.end()))
+    .pattern(Some("^[!-~]+$"))
+);
 
 #[cfg(test)]
 mod tests {

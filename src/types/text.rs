@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::schema::{described, text};
+
 /// Longest name of a tenant, location, endpoint or key, in characters.
 pub const NAME_MAX_CHARS: usize = 200;
 /// Longest `external_id`, in bytes.
@@ -32,6 +34,19 @@ impl Name {
     }
 }
 
+/// At least one character that is no space, and no control characters.
+const NAME_PATTERN: &str =
+    r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$";
+
+described!(
+    Name,
+    "Name",
+    text("A name for people: not blank, without control characters.", "Bakery, Main Street")
+        .min_length(Some(1))
+        .max_length(Some(NAME_MAX_CHARS))
+        .pattern(Some(NAME_PATTERN))
+);
+
 /// The caller's own id for a tenant or location.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
 #[sqlx(transparent)]
@@ -57,6 +72,18 @@ impl ExternalId {
         &self.0
     }
 }
+
+described!(
+    ExternalId,
+    "ExternalId",
+    text(
+        "Your own id: visible ASCII without spaces. One that begins with loc_ or ten_ is refused.",
+        "store-17"
+    )
+    .min_length(Some(1))
+    .max_length(Some(EXTERNAL_ID_MAX_BYTES))
+    .pattern(Some("^(?!loc_|ten_)[!-~]+$"))
+);
 
 #[cfg(test)]
 mod tests {

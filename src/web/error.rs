@@ -11,14 +11,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::Answer;
 
 /// One thing that is wrong with a request's body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// RFC 6901; the empty text is the whole body.
+    /// Where it is: a JSON pointer (RFC 6901); the empty text is the whole body.
+    #[schema(examples("/url"))]
     pub pointer: String,
+    /// What is wrong with it, for people.
+    #[schema(examples("must not be empty"))]
     pub detail: String,
 }
 
@@ -155,16 +159,26 @@ impl ApiError {
     }
 }
 
-/// The body of an error, but for the request's id.
-#[derive(Clone, Debug, Serialize)]
+/// An error (RFC 9457).
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// What kind of error it is. Stable: programs can rely on it.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:posthaste:problem:[a-z-]+$", examples("urn:posthaste:problem:validation"))]
     pub kind: String,
+    /// The kind, for people.
     pub title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
+    /// What is wrong this time, for people.
     pub detail: Cow<'static, str>,
+    /// The fields that are wrong, all of them at once. Left out where it is not about fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Names this request in the logs; the same as the header `X-Request-Id`. Written by the outermost layer.
+    #[schema(examples("req_0193a1b2-c3d4-7e5f-8a6b-0123456789ab"))]
+    pub request_id: String,
     /// For the log, never for the caller.
     #[serde(skip)]
     pub cause: Option<Arc<str>>,
@@ -203,6 +217,7 @@ impl IntoResponse for ApiError {
             status: status.as_u16(),
             detail,
             errors,
+            request_id: String::new(),
             cause,
         });
         response

@@ -6,11 +6,29 @@ use super::{
     error::{ApiError, FieldError},
     json::Patch,
 };
-use crate::types::ecma_json::pointer_token;
+use crate::types::{ecma_json::pointer_token, schema::described};
+use utoipa::openapi::{Object, Type, schema::AdditionalProperties};
 
 /// Largest metadata, as JSON text.
 pub const METADATA_MAX_BYTES: usize = 8 * 1024;
 const METADATA_MAX_KEYS: usize = 50;
+
+/// What callers keep with things of theirs.
+pub struct Metadata;
+
+described!(
+    Metadata,
+    "Metadata",
+    Object::builder()
+        .schema_type(Type::Object)
+        .description(Some(format!(
+            "Whatever you want to keep with it: at most {METADATA_MAX_BYTES} bytes as JSON text. A change merges (RFC 7396): a \
+             key that is `null` is taken away."
+        )))
+        .max_properties(Some(METADATA_MAX_KEYS))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .examples([serde_json::json!({"crm_id": "4821"})])
+);
 
 /// The errors so far, and the fields that a patch sets.
 #[derive(Default)]

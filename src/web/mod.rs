@@ -4,6 +4,7 @@ pub mod answer;
 pub mod error;
 pub mod fields;
 pub mod filter;
+pub mod headers;
 pub mod json;
 pub mod page;
 pub mod rate_limit;

@@ -10,6 +10,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
@@ -22,10 +23,15 @@ pub const LIMIT_MAX: u16 = 250;
 const SCOPE_BYTES: usize = 8;
 
 /// `limit` and `cursor` as they come in the query.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
     pub limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
     pub cursor: Option<String>,
 }
 
@@ -173,10 +179,13 @@ impl<T, E: Edge> Chunk<T, E> {
 }
 
 /// One page, and how to reach its neighbours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
+    /// Newest first.
     pub data: Vec<T>,
+    /// The `cursor` of the page of older entries; `null`: there is none.
     pub next_cursor: Option<String>,
+    /// The `cursor` of the page of newer entries; `null`: this is the first page.
     pub prev_cursor: Option<String>,
 }
 

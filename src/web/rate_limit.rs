@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -110,9 +110,14 @@ pub async fn layer(State(limit): State<RateLimit>, request: Request, next: Next)
 }
 
 fn is_publish(request: &Request) -> bool {
-    const PUBLISH: [&str; 2] = ["/v1/locations/{location_id}/events", "/v1/events/batch"];
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    request.method() == Method::POST && PUBLISH.contains(&route)
+    is_exempt(request.method().as_str(), route)
+}
+
+/// Whether a route is not counted: publishing.
+pub fn is_exempt(method: &str, route: &str) -> bool {
+    const PUBLISH: [&str; 2] = ["/v1/locations/{location_id}/events", "/v1/events/batch"];
+    method.eq_ignore_ascii_case("POST") && PUBLISH.contains(&route)
 }
 
 #[cfg(test)]

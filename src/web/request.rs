@@ -72,7 +72,7 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
 /// Errors of ours carry their problem; what axum or a layer refused is put into the same form.
 fn write_problem(response: Response, id: &RequestId, method: &Method, route: &str) -> Response {
     let (mut parts, body) = response.into_parts();
-    let problem = match parts.extensions.remove::<Problem>() {
+    let mut problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
         None if parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON) => {
             return Response::from_parts(parts, body);
@@ -85,13 +85,8 @@ fn write_problem(response: Response, id: &RequestId, method: &Method, route: &st
     if let Some(cause) = &problem.cause {
         tracing::error!(%method, route, request_id = id.as_str(), status = problem.status, cause = &**cause, "request failed");
     }
-    #[derive(serde::Serialize)]
-    struct Whole<'a> {
-        #[serde(flatten)]
-        problem: &'a Problem,
-        request_id: &'a str,
-    }
-    let text = serde_json::to_vec(&Whole { problem: &problem, request_id: id.as_str() }).unwrap_or_default();
+    problem.request_id = id.as_str().to_owned();
+    let text = serde_json::to_vec(&problem).unwrap_or_default();
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(text))

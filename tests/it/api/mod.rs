@@ -19,6 +19,7 @@ mod manners;
 mod once;
 mod publish;
 mod rebuilt;
+mod reference;
 mod replay;
 mod rotation;
 mod routes;
@@ -27,6 +28,7 @@ mod subscriptions;
 mod tenant_delete;
 mod tenants;
 mod test_events;
+mod whatsable;
 mod wire_formats;
 
 use serde_json::Value;

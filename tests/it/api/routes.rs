@@ -1,6 +1,10 @@
 //! Every route of the API, with who may call it and a body that it takes: what holds for all is tested on all.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -64,6 +68,9 @@ const fn route(method: &'static str, path: &'static str, who: Who, takes: Takes)
 pub const ROUTES: &[Route] = &[
     route("GET", "/healthz", Everyone, Nothing),
     route("GET", "/readyz", Everyone, Nothing),
+    route("GET", "/openapi.json", Everyone, Nothing),
+    route("GET", "/docs", Everyone, Nothing),
+    route("GET", "/docs/{file}", Everyone, Nothing),
     route("POST", "/v1/tenants", Operator, NAMED),
     route("GET", "/v1/tenants", Operator, Nothing),
     route("GET", "/v1/tenants/{tenant_id}", Operator, Nothing),
@@ -119,6 +126,13 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/event-types/{name}", WRITE, Nothing),
     route("GET", "/v1/presets", Known, Nothing),
     route("GET", "/v1/presets/{preset}", Known, Nothing),
+];
+
+/// Routes that only tenants of one preset have: `whatsable.rs` covers them.
+const OF_PRESETS: &[Route] = &[
+    route("GET", "/api/webhooks/get", READ, Nothing),
+    route("POST", "/api/webhooks/create", WRITE, Object(r#"{"webhook": "https://e.example.com/"}"#)),
+    route("DELETE", "/api/webhooks/delete", WRITE, Nothing),
 ];
 
 /// Lists that come in pages.
@@ -177,9 +191,9 @@ impl Ids {
         filled
     }
 
-    /// Those that are the tenant's own: presets are everybody's.
+    /// Those that are the tenant's own: presets and files are everybody's.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(place, _)| *place != "{preset}").map(|(_, id)| id.as_str())
+        self.0.iter().filter(|(place, _)| !["{preset}", "{file}"].contains(place)).map(|(_, id)| id.as_str())
     }
 
     /// Ids of the same form that name nothing.
@@ -194,7 +208,7 @@ impl Ids {
     }
 }
 
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 9] = [
     ("{tenant_id}", "ten_"),
     ("{key_id}", "key_"),
     ("{location_id}", "loc_"),
@@ -203,6 +217,7 @@ const PLACES: [(&str, &str); 8] = [
     ("{job_id}", "job_"),
     ("{name}", ""),
     ("{preset}", ""),
+    ("{file}", ""),
 ];
 
 /// A tenant with one of everything, at rest: its one delivery has succeeded.
@@ -235,70 +250,66 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
         text(&job),
         "own.type".into(),
         "standard".into(),
+        "index.html".into(),
     ];
     let ids = Ids(PLACES.iter().map(|(place, _)| *place).zip(ids).collect());
     Household { tenant, ids }
 }
 
-fn sources(directory: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            // The command line's demo has a receiver of its own.
-            if path.file_name().is_none_or(|name| name != "cli") {
-                sources(&path, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(fs::read_to_string(path).unwrap());
+/// What the reference says of a route: who may call it and whether it takes a body.
+fn documented() -> BTreeSet<(String, String, String, bool)> {
+    let document = posthaste::api::reference::document();
+    let mut found = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let security = operation["security"].as_array().unwrap();
+            let who = match security.first() {
+                None => "everyone",
+                Some(one) if one.get("operator").is_some() => "operator",
+                Some(one) => one["key"].get(0).map_or("any key", |scope| scope.as_str().unwrap()),
+            };
+            let has_body = operation.get("requestBody").is_some();
+            found.insert((method.to_uppercase(), path.clone(), who.to_owned(), has_body));
         }
     }
-}
-
-/// The text up to the parenthesis that closes the call.
-fn arguments(text: &str) -> &str {
-    let mut depth = 1_u32;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return &text[..at];
-        }
-    }
-    text
+    found
 }
 
 #[test]
-fn no_route_is_missing_here() {
-    let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
-    let mut found = BTreeSet::new();
-    for file in &files {
-        for (at, call) in file.match_indices(".route(") {
-            let arguments = arguments(&file[at + call.len()..]);
-            // A call that is not about HTTP, such as a function of that name, has no path.
-            let Some(path) = arguments.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next())
-            else {
-                continue;
-            };
-            let before = found.len();
-            for method in ["get", "post", "put", "patch", "delete"] {
-                let is_there = |(at, _): (usize, &str)| {
-                    !arguments[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                };
-                if arguments.match_indices(&format!("{method}(")).any(is_there) {
-                    found.insert((path.to_owned(), method.to_uppercase()));
-                }
-            }
-            if found.len() == before {
-                // Its methods are in a variable: the batch, which is a POST.
-                found.insert((path.to_owned(), "POST".to_owned()));
-            }
+fn every_route_is_documented_and_tested() {
+    let listed = ROUTES.iter().chain(OF_PRESETS).map(|route| {
+        let who = match route.who {
+            Everyone => "everyone",
+            Known => "any key",
+            Operator => "operator",
+            Scope(scope) => scope,
+        };
+        (route.method.to_owned(), route.path.to_owned(), who.to_owned(), route.takes != Nothing)
+    });
+    assert_eq!(listed.collect::<BTreeSet<_>>(), documented());
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
     }
-    let known: BTreeSet<_> =
-        ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_owned())).collect();
-    assert_eq!(found, known);
+}
+
+/// `routes!` alone documents what it routes.
+#[test]
+fn no_route_is_made_in_another_way() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    // The command line's demo has a receiver of its own.
+    for file in files.iter().filter(|file| !file.components().any(|part| part.as_os_str() == "cli")) {
+        let text = fs::read_to_string(file).unwrap();
+        for call in [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback_service("] {
+            assert!(!text.contains(call), "{} has {call}", file.display());
+        }
+    }
 }
