@@ -24,6 +24,7 @@ mod replay;
 mod rotation;
 mod routes;
 mod secrets;
+mod stats;
 mod subscriptions;
 mod tenant_delete;
 mod tenants;

@@ -105,6 +105,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/endpoints/{endpoint_id}/deliveries", READ, Nothing),
     route("GET", "/v1/endpoints/{endpoint_id}/attempts", READ, Nothing),
     route("GET", "/v1/deliveries", READ, Nothing),
+    route("GET", "/v1/endpoints/{endpoint_id}/stats", READ, Nothing),
     route("POST", "/v1/endpoints/{endpoint_id}/recover", WRITE, RECOVER),
     route("POST", "/v1/locations/{location_id}/events", PUBLISH, EVENT),
     route("GET", "/v1/locations/{location_id}/events", READ, Nothing),
