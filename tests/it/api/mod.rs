@@ -27,6 +27,7 @@ mod routes;
 mod secrets;
 mod stats;
 mod subscriptions;
+mod tenant_delete;
 mod tenants;
 mod test_events;
 mod whatsable;

@@ -80,6 +80,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/tenants", Operator, Nothing),
     route("GET", "/v1/tenants/{tenant_id}", Operator, Nothing),
     route("PATCH", "/v1/tenants/{tenant_id}", Operator, NAMED),
+    route("DELETE", "/v1/tenants/{tenant_id}", Operator, Nothing),
     route("POST", "/v1/tenants/{tenant_id}/keys", Operator, KEY),
     route("GET", "/v1/tenants/{tenant_id}/keys", Operator, Nothing),
     route("DELETE", "/v1/tenants/{tenant_id}/keys/{key_id}", Operator, Nothing),
