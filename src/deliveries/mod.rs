@@ -9,6 +9,7 @@ mod attempts;
 mod history;
 mod model;
 mod queries;
+mod stats;
 mod test_event;
 mod walk;
 
@@ -16,10 +17,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::Context;
 
+pub use attempts::readable;
 pub use model::Delivery;
 pub use queries::{describe, last_error};
 pub use test_event::router as test_router;
 
 pub fn router() -> OpenApiRouter<Context> {
-    api::router().merge(history::router()).merge(attempt_history::router())
+    api::router().merge(history::router()).merge(attempt_history::router()).merge(stats::router())
 }

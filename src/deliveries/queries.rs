@@ -8,9 +8,11 @@ use crate::types::{EndpointId, EventId, LocationId, TenantId, Timestamp};
 
 mod attempts;
 mod lanes;
+mod stats;
 
 pub use attempts::{AttemptKey, AttemptRow, attempt_keys, attempts, attempts_of};
 pub use lanes::{Lane, Listed, Places, listed, nearest};
+pub use stats::{Counted, counted};
 
 /// Column value of attempts that belong to no delivery.
 const TEST: i16 = 3;

@@ -122,6 +122,19 @@ pub async fn advance(
     Ok(())
 }
 
+pub async fn set_task(db: impl PgExecutor<'_>, job: &Running, task: &Task) -> sqlx::Result<()> {
+    let stored = serde_json::to_value(task).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query!(
+        "UPDATE jobs SET task = $3 WHERE tenant_id = $1 AND id = $2",
+        job.tenant_id.uuid(),
+        job.id.uuid(),
+        stored
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub async fn finish(
     db: impl PgExecutor<'_>,
     tenant: TenantId,

@@ -4,13 +4,16 @@ use sqlx::PgPool;
 
 use super::{
     model::{Next, Progress, Running, Task},
-    queries, recover, replay,
+    purge, queries, recover, replay,
 };
 use crate::{
     queue::bell::{self, Ring},
     types::{EndpointId, JobId, TenantId},
     web::error::is_away,
 };
+
+/// How long a job waits before it looks again whether others are ready.
+const WAIT_S: f64 = 0.1;
 
 /// What the runner does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +36,13 @@ pub async fn step(pool: &PgPool) -> sqlx::Result<Stepped> {
             return give_up(pool, job.tenant_id, job.id, &error).await;
         }
     };
-    let Progress { cursor, done, rung, next } = progress;
+    let Progress { cursor, done, rung, task, next } = progress;
+    if let Some(task) = task {
+        queries::set_task(&mut *transaction, &job, &task).await?;
+    }
     match next {
         Next::Step => queries::advance(&mut *transaction, &job, cursor, done, None).await?,
+        Next::Wait => queries::advance(&mut *transaction, &job, cursor, done, Some(WAIT_S)).await?,
         Next::Paced { per_s } => {
             #[expect(clippy::cast_precision_loss, reason = "a step moves some hundred")]
             let pause_s = done as f64 / f64::from(per_s);
@@ -58,6 +65,7 @@ async fn advance(db: &mut sqlx::PgConnection, job: &Running) -> sqlx::Result<Pro
             recover::step(db, job, endpoint_id, &wanted, rate_per_s).await
         }
         Task::Replay { event_id, endpoint_ids } => replay::step(db, job, event_id, &endpoint_ids).await,
+        Task::Purge { commands, mark } => purge::step(db, job, commands, mark).await,
     }
 }
 

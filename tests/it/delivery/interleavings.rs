@@ -22,7 +22,7 @@ use crate::helpers::{
     TestApp,
     app::{settings, start},
     cluster::fresh_database,
-    sql::Sql,
+    sql::{Sql, UNTRUE_STATS},
 };
 
 const RETRY: Verdict = Verdict::Retry { delay_ms: 3_600_000, step: 1 };
@@ -139,6 +139,8 @@ impl Stage {
     }
 
     async fn end(mut self) {
+        let untrue = Sql::open(&self.app.database).await.count(UNTRUE_STATS).await;
+        assert_eq!(untrue, 0, "statistics say something else than the rows");
         self.pool.close().await;
         self.app.stop().await;
     }

@@ -1,4 +1,5 @@
 //! From a publish to a POST and its history.
+mod counted;
 mod failures;
 mod first;
 mod holds;
