@@ -317,7 +317,9 @@ impl Completion<'_> {
                 continue;
             }
             let purpose = if status == 201 { Purpose::FirstAnswer } else { Purpose::Answer };
-            for (_, content) in response["content"].as_object_mut().into_iter().flatten() {
+            for (_, content) in
+                response.get_mut("content").and_then(Value::as_object_mut).into_iter().flatten()
+            {
                 content["example"] = examples::build(&content["schema"], self.schemas, purpose);
             }
             let mut headers = response["headers"].as_object().cloned().unwrap_or_default();
