@@ -17,6 +17,7 @@ mod jobs;
 mod locations;
 mod manners;
 mod once;
+mod plans;
 mod publish;
 mod rebuilt;
 mod reference;
