@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 5 | `cli` → [`app`] |
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
-//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`audit`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
@@ -39,4 +39,5 @@ pub mod tenants;
 pub mod types;
 pub mod web;
 pub mod whatsable;
+pub mod wire_formats;
 pub mod worker;

@@ -33,7 +33,7 @@ use crate::{
         rate_limit::{self, RateLimit},
         request,
     },
-    whatsable,
+    whatsable, wire_formats,
 };
 
 /// How the API treats its callers.
@@ -62,6 +62,7 @@ fn routes() -> (Routers, OpenApi) {
         .merge(tenants::router())
         .merge(locations::router())
         .merge(event_types::router())
+        .merge(wire_formats::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(audit::router())

@@ -58,6 +58,12 @@ pub struct Tenant<S> {
     scope: PhantomData<S>,
 }
 
+/// The same, where the operator may also name a tenant that was deleted.
+pub struct PastTenant<S> {
+    pub id: TenantId,
+    scope: PhantomData<S>,
+}
+
 /// The operator.
 pub struct Operator {
     pub actor: Actor,
@@ -195,6 +201,26 @@ where
         let (identity, _) = identify(parts, &context, false).await?;
         let id = tenant_in_scope(parts, &context, &identity, W::NAME).await?;
         Ok(Self { id, actor: actor(parts, &identity), scope: PhantomData })
+    }
+}
+
+impl<S, W: Scope> FromRequestParts<S> for PastTenant<W>
+where
+    S: Send + Sync,
+    Context: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let context = Context::from_ref(state);
+        let (identity, _) = identify(parts, &context, false).await?;
+        if let (Identity::Operator, Some(id)) = (&identity, named_tenant(&parts.headers)?)
+            && queries::tenant_existed(&context.pool, id).await?
+        {
+            return Ok(Self { id, scope: PhantomData });
+        }
+        let id = tenant_in_scope(parts, &context, &identity, W::NAME).await?;
+        Ok(Self { id, scope: PhantomData })
     }
 }
 

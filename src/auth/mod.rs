@@ -6,5 +6,5 @@ pub mod keys;
 pub mod queries;
 
 pub use context::{Context, ContextParts};
-pub use extract::{Actor, Caller, Operator, Publisher, Tenant, scope};
+pub use extract::{Actor, Caller, Operator, PastTenant, Publisher, Tenant, scope};
 pub use keys::{ApiKey, KeyHash};

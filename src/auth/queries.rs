@@ -41,9 +41,22 @@ pub async fn find_live(db: impl PgExecutor<'_>, hash: &KeyHash) -> sqlx::Result<
 }
 
 pub async fn tenant_exists(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM tenants WHERE id = $1) AS "exists!""#, tenant.uuid())
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM tenants WHERE id = $1 AND deleted_at IS NULL) AS "exists!""#,
+        tenant.uuid()
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Whether there was such a tenant: the job that purges it is kept for a while.
+pub async fn tenant_existed(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM jobs WHERE tenant_id = $1 AND kind = 'purge') AS "existed!""#,
+        tenant.uuid()
+    )
+    .fetch_one(db)
+    .await
 }
 
 pub struct NewKey<'a> {
@@ -59,7 +72,7 @@ pub struct NewKey<'a> {
 pub async fn insert(db: impl PgExecutor<'_>, tenant: TenantId, key: NewKey<'_>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "INSERT INTO api_keys (tenant_id, id, name, hash, scopes, expires_at, created_at)
-         SELECT t.id, $2, $3, $4, $5, $6, $7 FROM tenants t WHERE t.id = $1",
+         SELECT t.id, $2, $3, $4, $5, $6, $7 FROM tenants t WHERE t.id = $1 AND t.deleted_at IS NULL",
         tenant.uuid(),
         key.id.uuid(),
         key.name,

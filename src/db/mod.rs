@@ -1,6 +1,7 @@
 //! The way to Postgres: pools, migrations, and the private cluster for those who bring none.
 
 pub mod embedded;
+pub mod horizon;
 mod pool;
 
 pub use pool::{Pools, PoolsError, connect};

@@ -102,7 +102,8 @@ impl Rebuild<'_> {
     }
 }
 
-fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
+/// Headers as text, by name.
+pub fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }

@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::Context;
 
+pub use attempts::readable;
 pub use model::Delivery;
 pub use queries::{describe, last_error};
 pub use test_event::router as test_router;

@@ -140,13 +140,18 @@ impl fmt::Debug for CustomHeaders {
     }
 }
 
+/// Whether a tenant may not choose a header of this name, since Posthaste sets it itself or never sends it.
+pub fn is_forbidden(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    FORBIDDEN.contains(&name) || FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn parse_one(name: &str, value: &str, signature: &[&str]) -> Result<(HeaderName, HeaderValue), &'static str> {
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "is not a valid header name")?;
-    let lower = name.as_str();
-    if FORBIDDEN.contains(&lower) || FORBIDDEN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+    if is_forbidden(&name) {
         return Err("is a header that Posthaste sets itself or never sends");
     }
-    if signature.iter().any(|header| header.eq_ignore_ascii_case(lower)) {
+    if signature.iter().any(|header| header.eq_ignore_ascii_case(name.as_str())) {
         return Err("is a signature header of the endpoint's format");
     }
     if value.is_empty() || value.trim_ascii() != value {

@@ -30,7 +30,7 @@ mod tests;
 
 pub use failure::{ErrorClass, SendError};
 pub use headers::{
-    CustomHeaders, HeaderRefusal, MAX_CUSTOM_HEADER_BYTES, MAX_CUSTOM_HEADERS, headers_schema,
+    CustomHeaders, HeaderRefusal, MAX_CUSTOM_HEADER_BYTES, MAX_CUSTOM_HEADERS, headers_schema, is_forbidden,
 };
 pub use policy::{Policy, PolicySettings, Refused, SchemeRule};
 pub use resolver::{LOOKUP_TIMEOUT, NameServers};

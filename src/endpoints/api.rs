@@ -329,7 +329,7 @@ async fn update(
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())
         .map_err(ApiError::internal)?;
-    let secret = current_secret(&context, change.db(), tenant.id, id).await?;
+    let secret = secrets::current(&context, change.db(), tenant.id, id).await?;
     let format = context.formats.named(change.db(), tenant.id, body.format(&stored, &settings)).await?;
     let (checked, fields) = body.check(format, &stored, custom, &secret, &context.policy, &settings)?;
     let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
@@ -338,17 +338,6 @@ async fn update(
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
-}
-
-async fn current_secret(
-    context: &Context,
-    db: impl sqlx::PgExecutor<'_>,
-    tenant: TenantId,
-    id: EndpointId,
-) -> Result<SigningSecret, ApiError> {
-    let all = secrets::all(db, tenant, id).await?;
-    let current = all.into_iter().find(|secret| secret.expires_at.is_none()).ok_or(ApiError::NotFound)?;
-    secrets::open(&context.vault, tenant, id, current.id, &current.sealed).map_err(ApiError::internal)
 }
 
 /// Leaves a tombstone. `answer` is given when nothing is sent any more; a 202 if that takes long.
@@ -448,7 +437,7 @@ async fn reveal(
     Path(id): Path<EndpointId>,
 ) -> Result<Json<SecretView>, ApiError> {
     queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let secret = current_secret(&context, &context.pool, tenant.id, id).await?;
+    let secret = secrets::current(&context, &context.pool, tenant.id, id).await?;
     let act = audit::Act { action: "endpoint.secret.reveal", resource: &id.to_string(), fields: &[] };
     audit::record(&context.pool, tenant.id, &context.clock, &tenant.actor, act).await?;
     Ok(Json(SecretView { secret: secret.reveal().to_owned() }))

@@ -7,6 +7,7 @@ mod api;
 pub mod attempt;
 mod change;
 mod draft;
+mod formats;
 mod model;
 pub mod queries;
 mod secrets;
@@ -16,6 +17,7 @@ mod tester;
 
 pub use api::{add, delete, router};
 pub use draft::CreateBody;
+pub use formats::check_new_format;
 pub use model::{Endpoint, FAILING_REASON};
 pub use target::Target;
 pub use tester::Tester;

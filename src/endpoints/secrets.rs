@@ -124,3 +124,15 @@ pub async fn all(
     .fetch_all(db)
     .await
 }
+
+/// The one that signs first.
+pub async fn current(
+    context: &Context,
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> Result<SigningSecret, ApiError> {
+    let all = all(db, tenant, id).await?;
+    let current = all.into_iter().find(|secret| secret.expires_at.is_none()).ok_or(ApiError::NotFound)?;
+    open(&context.vault, tenant, id, current.id, &current.sealed).map_err(ApiError::internal)
+}

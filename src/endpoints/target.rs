@@ -86,7 +86,7 @@ impl Target {
     }
 }
 
-fn render(
+pub fn render(
     format: &Format,
     event_id: EventId,
     event: &EventBody,
@@ -113,7 +113,7 @@ fn signer(format: &Format, live: &[SigningSecret]) -> Option<Signer> {
     Signer::new(&format.signatures, live).or_else(|_| Signer::new(&format.signatures, newest)).ok()
 }
 
-fn request_headers(
+pub fn request_headers(
     custom: &CustomHeaders,
     signer: &Signer,
     event_id: EventId,

@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type, schema::SchemaType},
+};
 
 use super::queries::Custom;
 use crate::{
     formats::presets::PresetEventType,
     locations::Channel,
-    types::{Timestamp, event_type::EventType},
+    types::{Timestamp, event_type::EventType, schema::described},
     web::{
         ApiError, Patch,
         fields::{Fields, nul_in},
@@ -20,6 +23,18 @@ const GROUP_MAX_CHARS: usize = 64;
 /// Largest schema or example, as JSON text.
 const JSON_MAX_BYTES: usize = 64 * 1024;
 const CHANNELS: [&str; 3] = ["whatsapp", "imessage", "sms"];
+
+/// A JSON Schema, as callers give it.
+struct JsonSchema;
+
+described!(
+    JsonSchema,
+    "JsonSchema",
+    Object::builder()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Boolean]))
+        .description(Some("A JSON Schema (2020-12). References lead nowhere but into itself."))
+        .examples([serde_json::json!({"type": "object", "required": ["order_id"]})])
+);
 
 /// A kind of event.
 #[derive(Serialize, ToSchema)]
@@ -37,7 +52,7 @@ pub struct EventTypeView {
     #[schema(value_type = Option<Channel>)]
     pub channel: Option<String>,
     /// JSON Schema (2020-12) of the data; `null`: none.
-    #[schema(value_type = Option<Value>)]
+    #[schema(value_type = Option<JsonSchema>)]
     pub schema: Option<Value>,
     /// Sample data; `null`: none.
     #[schema(value_type = Option<Value>, examples(json!({"text": "hello"})))]
@@ -88,7 +103,7 @@ pub struct CreateBody {
     #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
     /// JSON Schema (2020-12) of the data, at most 64 KiB. References lead nowhere but into itself.
-    #[schema(value_type = Option<Value>, examples(json!({"type": "object", "required": ["order_id"]})))]
+    #[schema(value_type = Option<JsonSchema>, examples(json!({"type": "object", "required": ["order_id"]})))]
     schema: Option<Value>,
     /// Sample data, valid by the schema, at most 64 KiB.
     #[schema(value_type = Option<Value>, examples(json!({"order_id": "4821"})))]
@@ -113,7 +128,7 @@ pub struct UpdateBody {
     channel: Patch<String>,
     /// Replaced as a whole: merging schemas would surprise.
     #[serde(default)]
-    #[schema(value_type = Option<Value>)]
+    #[schema(value_type = Option<JsonSchema>)]
     schema: Patch<Value>,
     /// Replaced as a whole.
     #[serde(default)]

@@ -15,3 +15,4 @@ mod routing;
 pub use announce::Announcer;
 pub use api::{EventsState, router};
 pub use ingest::Ingest;
+pub use model::PublishBody;

@@ -10,12 +10,17 @@ use serde_json::Value;
 use utoipa::openapi::{Object, Type, schema::AnyOfBuilder};
 
 use super::EventView;
+use super::duplicates::duplicate_key;
 use super::slot::{Field, Slot};
 use crate::types::ecma_json::{self, NormaliseError, normalise_within, pointer_token, push_quoted};
 use crate::types::schema::described;
 
 /// Largest envelope, as compact JSON: it is sent with every event.
 const MAX_ENVELOPE_BYTES: usize = 16 * 1024;
+/// Objects and arrays inside each other.
+const MAX_ENVELOPE_DEPTH: usize = 16;
+/// Slots of one envelope. `{{data}}` comes at most once: bodies would be a multiple of what was published.
+const MAX_SLOTS: usize = 64;
 
 /// The envelope that is none: the body is the data.
 const BARE: &str = "{{data}}";
@@ -60,6 +65,17 @@ enum Piece {
 }
 
 impl Envelope {
+    /// From JSON text, in which no object may have a key twice.
+    pub fn parse(text: &str) -> Result<Self, EnvelopeError> {
+        normalise_within(text, MAX_ENVELOPE_BYTES)?;
+        if let Some(pointer) = duplicate_key(text) {
+            return Err(error(&pointer, "is given twice"));
+        }
+        let source = serde_json::from_str(text)
+            .map_err(|_| error("", &format!("is nested deeper than {MAX_ENVELOPE_DEPTH} levels")))?;
+        Self::compile(&source)
+    }
+
     pub fn compile(source: &Value) -> Result<Self, EnvelopeError> {
         let text = normalise_within(&source.to_string(), MAX_ENVELOPE_BYTES)?;
         let normal: Value = serde_json::from_str(&text).expect("normalised text is JSON");
@@ -68,7 +84,7 @@ impl Envelope {
             return Err(error("", "an envelope is an object, or the single string \"{{data}}\""));
         }
         let mut compiler = Compiler { requires_data_object: is_bare, ..Compiler::default() };
-        compiler.value("", "", &normal)?;
+        compiler.value("", "", &normal, 0)?;
         compiler.end_literal();
         let Compiler { pieces, requires_data_object, .. } = compiler;
         Ok(Self { source: source.clone(), pieces, requires_data_object })
@@ -129,11 +145,16 @@ struct Compiler {
     pieces: Vec<Piece>,
     literal: Vec<u8>,
     requires_data_object: bool,
+    slots: usize,
+    has_data: bool,
 }
 
 impl Compiler {
-    /// `key` is the member's name in the object around, if any.
-    fn value(&mut self, pointer: &str, key: &str, value: &Value) -> Result<(), EnvelopeError> {
+    /// `key` is the member's name in the object around, if any; `depth` counts what is around.
+    fn value(&mut self, pointer: &str, key: &str, value: &Value, depth: usize) -> Result<(), EnvelopeError> {
+        if depth > MAX_ENVELOPE_DEPTH {
+            return Err(error(pointer, &format!("is nested deeper than {MAX_ENVELOPE_DEPTH} levels")));
+        }
         match value {
             Value::String(text) => self.string(pointer, key, text)?,
             Value::Object(members) => {
@@ -146,7 +167,7 @@ impl Compiler {
                     self.comma(position);
                     push_quoted(&mut self.literal, name);
                     self.literal.push(b':');
-                    self.value(&pointer, name, member)?;
+                    self.value(&pointer, name, member, depth + 1)?;
                 }
                 self.literal.push(b'}');
             }
@@ -154,7 +175,7 @@ impl Compiler {
                 self.literal.push(b'[');
                 for (position, item) in items.iter().enumerate() {
                     self.comma(position);
-                    self.value(&format!("{pointer}/{position}"), "", item)?;
+                    self.value(&format!("{pointer}/{position}"), "", item, depth + 1)?;
                 }
                 self.literal.push(b']');
             }
@@ -179,6 +200,13 @@ impl Compiler {
             .ok_or_else(|| error(pointer, "a slot is a whole value, like \"{{id}}\""))?;
         let slot =
             Slot::parse(slot).ok_or_else(|| error(pointer, &format!("there is no slot \"{text}\"")))?;
+        self.slots += 1;
+        if self.slots > MAX_SLOTS {
+            return Err(error(pointer, &format!("is one slot too many: at most {MAX_SLOTS}")));
+        }
+        if slot.field == Field::Data && std::mem::replace(&mut self.has_data, true) {
+            return Err(error(pointer, "is the second place of the data, which may be sent once"));
+        }
         self.requires_data_object |= slot.field == Field::Data && key == OBJECT_KEY;
         self.end_literal();
         self.pieces.push(Piece::Slot(slot));

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{Envelope, SuccessRule};
 use crate::signing::{KeyKind, SignatureSpec};
+use crate::types::schema::{described, text};
 
 /// How long an attempt may take, over everything.
 pub const TIMEOUT_RANGE_MS: RangeInclusive<u32> = 1_000..=30_000;
@@ -19,7 +20,7 @@ pub const DEFAULT_RETRY_SCHEDULE_S: [u32; 3] = [10, 60, 300];
 
 /// How long an old secret signs beside a new one, where a header has room for both.
 const ROTATION_GRACE_S: u32 = 24 * 60 * 60;
-const MAX_SIGNATURES: usize = 8;
+pub const MAX_SIGNATURES: usize = 8;
 const MAX_NAME_BYTES: usize = 64;
 
 /// The number by which deliveries remember their format. It never comes to mean anything else: built-in formats have small
@@ -40,12 +41,20 @@ pub enum FormatError {
     Signatures,
 }
 
+/// Names a wire format.
+pub struct FormatName;
+
+described!(
+    FormatName,
+    "FormatName",
+    text("A wire format's name.", "standard").pattern(Some("^[a-z0-9_]{1,64}$"))
+);
+
 /// A wire format. Made by deserialising, which checks it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "FormatText")]
 pub struct Format {
-    /// Names it.
-    #[schema(pattern = "^[a-z0-9_]{1,64}$", examples("standard"))]
+    #[schema(value_type = FormatName)]
     pub name: String,
     /// Counts up with every edit; a delivery keeps the one that it was made with.
     #[schema(value_type = i32, minimum = 1)]

@@ -7,6 +7,7 @@
 //!
 //! Built-in formats come with their [`presets`]. Tenants' own formats are kept in the database; see `crate::format_book`.
 
+mod duplicates;
 mod envelope;
 mod format;
 pub mod presets;
@@ -18,8 +19,9 @@ mod tests;
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use format::{
-    DEFAULT_RETRY_SCHEDULE_S, DEFAULT_TIMEOUT_MS, Format, FormatError, FormatVersion, MAX_RETRY_STEPS,
-    MAX_RETRY_TOTAL_S, TIMEOUT_RANGE_MS, check_retry_schedule_s, check_timeout_ms,
+    DEFAULT_RETRY_SCHEDULE_S, DEFAULT_TIMEOUT_MS, Format, FormatError, FormatName, FormatVersion,
+    MAX_RETRY_STEPS, MAX_RETRY_TOTAL_S, MAX_SIGNATURES, TIMEOUT_RANGE_MS, check_retry_schedule_s,
+    check_timeout_ms,
 };
 pub use success::{SuccessError, SuccessRule};
 

@@ -106,8 +106,40 @@ fn created_at_is_a_whole_number_of_seconds() {
 #[case::array(json!(["{{data}}"]), "")]
 #[case::null(json!(null), "")]
 #[case::huge(json!({"a": "x".repeat(20_000)}), "/a")]
+#[case::data_twice(json!({"a": "{{data}}", "b": "{{data}}"}), "/b")]
+#[case::many_slots(json!({"a": vec!["{{id}}"; 65]}), "/a/64")]
+#[case::deep(nested(17), "/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a")]
 fn invalid_envelopes_are_refused(#[case] source: Value, #[case] pointer: &str) {
     assert_eq!(Envelope::compile(&source).expect_err("must be refused").pointer, pointer);
+}
+
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(json!("{{id}}"), |inner, _| json!({"a": inner}))
+}
+
+#[test]
+fn envelopes_may_be_large_up_to_their_limits() {
+    compile(&nested(16));
+    compile(&json!({"a": vec!["{{id}}"; 64]}));
+}
+
+#[rstest]
+#[case(r#"{"a": 1, "b": {"c": 1, "c": 2}}"#, "/b/c")]
+#[case(r#"{"a": [0, {"x/y": 1, "x\u002fy": 2}]}"#, "/a/1/x~1y")]
+#[case(r#"{"a": 1, "a": {"b": 1, "b": 1}}"#, "/a")]
+#[case(r#"{"n": 1e400}"#, "/n")]
+#[case(r#"{"s": "\ud800"}"#, "/s")]
+#[case("{", "")]
+fn envelopes_are_read_as_they_are_written(#[case] text: &str, #[case] pointer: &str) {
+    assert_eq!(Envelope::parse(text).expect_err("must be refused").pointer, pointer);
+}
+
+#[test]
+fn no_depth_of_an_envelope_is_too_much_to_refuse() {
+    for depth in [17, 126, 127, 128, 200, 8_000] {
+        let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Envelope::parse(&format!("{{\"a\":{text}}}")).is_err(), "{depth}");
+    }
 }
 
 #[test]
@@ -316,6 +348,33 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #[test]
+    fn any_envelope_renders_as_it_was_written_or_is_refused(source in any_json(), data in any_json()) {
+        let data = normalise(&data.to_string()).expect("legal JSON");
+        if let Ok(envelope) = Envelope::parse(&source.to_string()) {
+            let body = render(&envelope, &event(&data));
+            prop_assert_eq!(normalise(&body), Ok(body.clone()));
+            prop_assert_eq!(body, normalise(&source.to_string()).expect("legal JSON"), "no slot, so a literal");
+            prop_assert_eq!(Value::from(envelope), source);
+        }
+    }
+
+    #[test]
+    fn slots_render_wherever_they_stand(places in prop::collection::vec(("[a-z]{1,3}", 0_usize..10), 1..20), data in any_json()) {
+        const SLOTS: [&str; 10] = ["id", "type", "timestamp", "timestamp_s", "created_at", "location_id", "tenant_id",
+            "channel|none", "api_version", "live_mode"];
+        let mut source = json!({"data": {"inner": "{{data}}"}});
+        for (key, slot) in places {
+            source[key] = json!([format!("{{{{{}}}}}", SLOTS[slot])]);
+        }
+        let data = normalise(&data.to_string()).expect("legal JSON");
+        let body = render(&compile(&source), &event(&data));
+        prop_assert_eq!(normalise(&body), Ok(body.clone()));
+        prop_assert!(!body.contains("{{"));
+        let parsed: Value = serde_json::from_str(&body).expect("JSON");
+        prop_assert_eq!(&parsed["data"]["inner"], &serde_json::from_str::<Value>(&data).expect("JSON"));
+    }
+
     #[test]
     fn any_event_renders_as_json_that_survives_a_round_trip(
         data in any_json(),

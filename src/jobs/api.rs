@@ -6,7 +6,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{model::Job, queries, recover, replay};
 use crate::{
     audit,
-    auth::{Context, Tenant, scope},
+    auth::{Context, PastTenant, Tenant, scope},
     types::JobId,
     web::{
         ApiError, Json, Path, Query,
@@ -19,7 +19,7 @@ use crate::{
     params(PageQuery), responses((status = 200, description = "One page of jobs.", body = Page<Job>)))]
 async fn list(
     State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
+    tenant: PastTenant<scope::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
     let scope = Scope::new(&["jobs", &tenant.id.to_string()]);
@@ -35,7 +35,7 @@ async fn list(
     security(("key" = ["read"])), responses((status = 200, description = "The job.", body = Job)))]
 async fn read(
     State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
+    tenant: PastTenant<scope::Read>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
     queries::find(&context.pool, tenant.id, id).await?.map(Json).ok_or(ApiError::NotFound)

@@ -7,11 +7,13 @@
 
 mod api;
 mod model;
+pub mod purge;
 mod queries;
 mod recover;
 mod replay;
 mod run;
 
 pub use api::router;
+pub use model::Job;
 pub use queries::purge_finished;
 pub use run::{Stepped, step};

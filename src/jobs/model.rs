@@ -5,7 +5,7 @@ use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 
 use crate::{
-    queue::requeue::Wanted,
+    queue::{control::Command, requeue::Wanted},
     types::{EndpointId, EventId, JobId, TenantId, Timestamp, schema::words},
 };
 
@@ -17,6 +17,8 @@ pub enum Task {
     Recover { endpoint_id: EndpointId, wanted: Wanted, rate_per_s: Option<u32> },
     /// One event to these endpoints, in the order of their ids.
     Replay { event_id: EventId, endpoint_ids: Vec<EndpointId> },
+    /// Everything of a tenant, once these commands are obeyed and everybody below the mark has ended.
+    Purge { commands: Vec<Command>, mark: Option<i64> },
 }
 
 impl Task {
@@ -24,27 +26,28 @@ impl Task {
         match self {
             Self::Recover { .. } => "recover",
             Self::Replay { .. } => "replay",
+            Self::Purge { .. } => "purge",
         }
     }
 
     pub fn endpoint_id(&self) -> Option<EndpointId> {
         match self {
             Self::Recover { endpoint_id, .. } => Some(*endpoint_id),
-            Self::Replay { .. } => None,
+            Self::Replay { .. } | Self::Purge { .. } => None,
         }
     }
 
     pub fn event_id(&self) -> Option<EventId> {
         match self {
             Self::Replay { event_id, .. } => Some(*event_id),
-            Self::Recover { .. } => None,
+            Self::Recover { .. } | Self::Purge { .. } => None,
         }
     }
 }
 
 fn kind_schema() -> Object {
     words(
-        "What it does: `recover`, deliveries to one endpoint again; `replay`, one event again; `purge`, data away for ever.",
+        "What it does: `recover`, deliveries to one endpoint again; `replay`, one event again; `purge`, everything of a deleted tenant away.",
         ["recover", "replay", "purge"],
     )
 }
@@ -94,6 +97,8 @@ pub struct Progress {
     pub done: i64,
     /// Whose owner is to be told of new rows.
     pub rung: Vec<EndpointId>,
+    /// What is to be done from now on, where that has changed.
+    pub task: Option<Task>,
     pub next: Next,
 }
 
@@ -106,6 +111,8 @@ pub enum Next {
     Paced {
         per_s: u32,
     },
+    /// A further step in a moment: the job waits for others.
+    Wait,
     Succeeded,
     Failed(&'static str),
 }

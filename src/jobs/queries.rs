@@ -122,6 +122,19 @@ pub async fn advance(
     Ok(())
 }
 
+pub async fn set_task(db: impl PgExecutor<'_>, job: &Running, task: &Task) -> sqlx::Result<()> {
+    let stored = serde_json::to_value(task).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query!(
+        "UPDATE jobs SET task = $3 WHERE tenant_id = $1 AND id = $2",
+        job.tenant_id.uuid(),
+        job.id.uuid(),
+        stored
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub async fn finish(
     db: impl PgExecutor<'_>,
     tenant: TenantId,
@@ -130,8 +143,8 @@ pub async fn finish(
     error: Option<&str>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE jobs SET status = CASE WHEN $4::text IS NULL THEN 'succeeded' ELSE 'failed' END, done = done + $3, error = $4,
-             finished_at = now()
+        "UPDATE jobs SET status = CASE WHEN $4::text IS NULL THEN 'succeeded' ELSE 'failed' END, done = done + $3,
+             total = greatest(total, done + $3), error = $4, finished_at = now()
          WHERE tenant_id = $1 AND id = $2 AND status = 'running'",
         tenant.uuid(),
         id.uuid(),

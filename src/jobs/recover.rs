@@ -185,6 +185,7 @@ pub async fn step(
     Ok(Progress {
         cursor: moved.up_to,
         done: moved.queued,
+        task: None,
         rung: if moved.queued > 0 { vec![endpoint] } else { Vec::new() },
         next: match (moved.up_to, rate_per_s) {
             (None, _) => Next::Succeeded,

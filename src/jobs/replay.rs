@@ -126,6 +126,7 @@ pub async fn step(
         cursor: some.last().map(|endpoint| endpoint.uuid()),
         done: i64::try_from(queued.len()).unwrap_or(i64::MAX),
         rung: queued,
+        task: None,
         next: if some.len() < STEP_MAX { Next::Succeeded } else { Next::Step },
     })
 }

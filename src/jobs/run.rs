@@ -4,13 +4,18 @@ use sqlx::PgPool;
 
 use super::{
     model::{Next, Progress, Running, Task},
-    queries, recover, replay,
+    purge, queries, recover, replay,
 };
 use crate::{
     queue::bell::{self, Ring},
     types::{EndpointId, JobId, TenantId},
     web::error::is_away,
 };
+
+/// How long a job waits before it looks again whether others are ready.
+const WAIT_S: f64 = 0.1;
+/// The same after a step that could not be done.
+const TRY_AGAIN_S: f64 = 5.0;
 
 /// What the runner does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +32,24 @@ pub async fn step(pool: &PgPool) -> sqlx::Result<Stepped> {
     let Some(job) = queries::take_turn(&mut *transaction).await? else { return Ok(Stepped::Idle) };
     let progress = match advance(&mut transaction, &job).await {
         Ok(progress) => progress,
-        Err(error) if is_away(&error) => return Err(error),
+        Err(error) if is_away(&error) => {
+            transaction.rollback().await?;
+            // Perhaps it was this one alone: the others come first.
+            queries::advance(pool, &job, None, 0, Some(TRY_AGAIN_S)).await?;
+            return Err(error);
+        }
         Err(error) => {
             transaction.rollback().await?;
             return give_up(pool, job.tenant_id, job.id, &error).await;
         }
     };
-    let Progress { cursor, done, rung, next } = progress;
+    let Progress { cursor, done, rung, task, next } = progress;
+    if let Some(task) = task {
+        queries::set_task(&mut *transaction, &job, &task).await?;
+    }
     match next {
         Next::Step => queries::advance(&mut *transaction, &job, cursor, done, None).await?,
+        Next::Wait => queries::advance(&mut *transaction, &job, cursor, done, Some(WAIT_S)).await?,
         Next::Paced { per_s } => {
             #[expect(clippy::cast_precision_loss, reason = "a step moves some hundred")]
             let pause_s = done as f64 / f64::from(per_s);
@@ -58,6 +72,7 @@ async fn advance(db: &mut sqlx::PgConnection, job: &Running) -> sqlx::Result<Pro
             recover::step(db, job, endpoint_id, &wanted, rate_per_s).await
         }
         Task::Replay { event_id, endpoint_ids } => replay::step(db, job, event_id, &endpoint_ids).await,
+        Task::Purge { commands, mark } => purge::step(db, job, commands, mark).await,
     }
 }
 

@@ -3,77 +3,57 @@
 use sqlx::PgPool;
 
 use super::{Duty, is_ours};
+use crate::{
+    queue::purge,
+    types::{EndpointId, LocationId},
+};
 
-/// Rows of one statement.
-const SOME: i64 = 5_000;
-/// Endpoints of one round.
+/// Endpoints and locations of one round.
 const ENDPOINTS: i64 = 20;
+const LOCATIONS: i64 = 20;
 
-/// Endpoints with a tombstone that no running transaction is older than: a publish under way when it was set has ended.
+/// Endpoints, and locations without any, with a tombstone that no running transaction is older than: a publish under way when it was set has ended.
 pub async fn deleted_endpoints(pool: &PgPool) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     if !is_ours(&mut transaction, Duty::Purge).await? {
         return Ok(());
     }
     let gone = sqlx::query!(
-        "SELECT tenant_id, id, shard FROM endpoints
+        r#"SELECT tenant_id, id AS "id: EndpointId" FROM endpoints
          WHERE deleted_xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint AND deleted_at < now() - interval '1 minute'
-         ORDER BY deleted_xid LIMIT $1",
+         ORDER BY deleted_xid LIMIT $1"#,
         ENDPOINTS
     )
     .fetch_all(&mut *transaction)
     .await?;
     // Each piece is a transaction of its own; the lock is held by the first one.
     for endpoint in gone {
-        loop {
-            let rows = sqlx::query_scalar!(
-                r#"
-                WITH q AS (DELETE FROM queue t WHERE t.shard = $1 AND t.endpoint_id = $2 AND t.event_id IN (
-                        SELECT event_id FROM queue WHERE shard = $1 AND endpoint_id = $2 LIMIT $3) RETURNING 1),
-                s AS (DELETE FROM settled t WHERE t.shard = $1 AND t.endpoint_id = $2 AND t.event_id IN (
-                        SELECT event_id FROM settled WHERE shard = $1 AND endpoint_id = $2 LIMIT $3) RETURNING 1),
-                a AS (DELETE FROM attempts t WHERE t.shard = $1 AND t.endpoint_id = $2 AND t.event_id IN (
-                        SELECT event_id FROM attempts WHERE shard = $1 AND endpoint_id = $2 LIMIT $3) RETURNING 1)
-                SELECT (SELECT count(*) FROM q) + (SELECT count(*) FROM s) + (SELECT count(*) FROM a) AS "rows!"
-                "#,
-                endpoint.shard,
-                endpoint.id,
-                SOME
-            )
-            .fetch_one(pool)
-            .await?;
-            if rows == 0 {
-                break;
-            }
-        }
-        sqlx::query!(
-            "DELETE FROM endpoint_stats WHERE shard = $1 AND endpoint_id = $2",
-            endpoint.shard,
-            endpoint.id
-        )
-        .execute(pool)
-        .await?;
-        sqlx::query!(
-            "DELETE FROM endpoint_health WHERE shard = $1 AND endpoint_id = $2",
-            endpoint.shard,
-            endpoint.id
-        )
-        .execute(pool)
-        .await?;
+        while purge::history(&mut *pool.acquire().await?, endpoint.id).await? {}
         sqlx::query!(
             "DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2",
             endpoint.tenant_id,
-            endpoint.id
+            endpoint.id.uuid()
         )
         .execute(pool)
         .await?;
     }
-    sqlx::query!(
-        "DELETE FROM locations l WHERE l.deleted_at < now() - interval '1 minute'
-         AND NOT EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = l.tenant_id AND e.location_id = l.id)"
+    let empty = sqlx::query_scalar!(
+        r#"SELECT l.id AS "id: LocationId" FROM locations l WHERE l.deleted_at < now() - interval '1 minute'
+           AND NOT EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = l.tenant_id AND e.location_id = l.id) LIMIT $1"#,
+        LOCATIONS
     )
-    .execute(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await?;
+    for location in empty {
+        while purge::events(&mut *pool.acquire().await?, location).await? {}
+        sqlx::query!(
+            "DELETE FROM locations WHERE shard = $1 AND id = $2",
+            location.shard().column(),
+            location.uuid()
+        )
+        .execute(pool)
+        .await?;
+    }
     transaction.commit().await
 }
 

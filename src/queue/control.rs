@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
 
@@ -24,9 +25,9 @@ const OBEYED_POLL_MIN: Duration = Duration::from_millis(5);
 const OBEYED_POLL_MAX: Duration = Duration::from_millis(100);
 
 /// The version that an owner must have seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Command {
-    shard: Shard,
+    shard: i32,
     version: i64,
 }
 
@@ -41,27 +42,60 @@ pub async fn command(db: &mut PgConnection, shard: Shard) -> sqlx::Result<Comman
     )
     .fetch_one(db)
     .await?;
-    Ok(Command { shard, version })
+    Ok(Command { shard: shard.column(), version })
+}
+
+/// The same for many shards at once.
+pub async fn command_all(db: &mut PgConnection, shards: &[Shard]) -> sqlx::Result<Vec<Command>> {
+    let mut columns: Vec<i32> = shards.iter().map(|shard| shard.column()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    // In order, as everybody locks them.
+    sqlx::query!("SELECT shard FROM shards WHERE shard = ANY($1) ORDER BY shard FOR NO KEY UPDATE", &columns)
+        .fetch_all(&mut *db)
+        .await?;
+    sqlx::query!("SELECT pg_notify($1, '')", COMMAND_CHANNEL).execute(&mut *db).await?;
+    sqlx::query_as!(
+        Command,
+        "UPDATE shards SET config_version = config_version + 1 WHERE shard = ANY($1)
+         RETURNING shard, config_version AS version",
+        &columns
+    )
+    .fetch_all(&mut *db)
+    .await
 }
 
 /// Waits until the owner obeys, or nobody owns the shard. False where that takes too long.
 pub async fn obeyed(db: &PgPool, command: Command) -> sqlx::Result<bool> {
+    all_obeyed(db, &[command]).await
+}
+
+/// The same of many commands.
+pub async fn all_obeyed(db: &PgPool, commands: &[Command]) -> sqlx::Result<bool> {
     let deadline = Instant::now() + OBEYED_WITHIN;
     let mut pause = OBEYED_POLL_MIN;
     loop {
-        let seen = sqlx::query_scalar!(
-            r#"SELECT node IS NULL OR config_seen >= $2 AS "seen!" FROM shards WHERE shard = $1"#,
-            command.shard.column(),
-            command.version
-        )
-        .fetch_one(db)
-        .await?;
+        let seen = are_obeyed(db, commands).await?;
         if seen || Instant::now() >= deadline {
             return Ok(seen);
         }
         sleep(pause).await;
         pause = (pause * 2).min(OBEYED_POLL_MAX);
     }
+}
+
+/// Whether these commands are obeyed now.
+pub async fn are_obeyed(db: impl PgExecutor<'_>, commands: &[Command]) -> sqlx::Result<bool> {
+    let (shards, versions): (Vec<i32>, Vec<i64>) =
+        commands.iter().map(|command| (command.shard, command.version)).unzip();
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(bool_and(s.node IS NULL OR s.config_seen >= c.version), true) AS "seen!"
+           FROM unnest($1::int[], $2::bigint[]) AS c(shard, version) JOIN shards s ON s.shard = c.shard"#,
+        &shards,
+        &versions
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Makes every publish to this location be routed anew.

@@ -24,6 +24,7 @@ pub mod handoff;
 pub mod ingest;
 pub mod notices;
 pub mod ownership;
+pub mod purge;
 pub mod refill;
 pub mod requeue;
 pub mod stats;

@@ -23,7 +23,7 @@ mod tests;
 use axum::http::HeaderName;
 
 pub use signer::{MAX_LIVE_SECRETS, Signer, SignerError};
-pub use spec::{Algorithm, Encoding, KeyKind, SignatureSpec};
+pub use spec::{Algorithm, Encoding, KeyKind, SignatureSpec, SpecError, SpecText};
 pub use template::TemplateError;
 pub use verify::{TIMESTAMP_TOLERANCE_S, VerifyError, verify, verify_hex};
 

@@ -2,30 +2,19 @@
 
 use std::fmt;
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, header::ACCEPT};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
+use super::WEBHOOK_SIGNATURE;
 use super::template::{Content, TemplateError, ValueTemplate};
-use super::{POSTHASTE_ATTEMPT, WEBHOOK_ID, WEBHOOK_TIMESTAMP};
+use crate::egress::is_forbidden;
 
-/// Headers that mean something to HTTP or to Posthaste itself, and the families they come in.
-const TAKEN_HEADERS: [&str; 10] = [
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "upgrade",
-    "expect",
-    "user-agent",
-    "accept",
-];
-const TAKEN_PREFIXES: [&str; 2] = ["content-", "proxy-"];
+/// Longest name of a signature header, in bytes.
+const MAX_HEADER_BYTES: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -127,7 +116,7 @@ impl ToSchema for SignatureSpec {
 // The same as text, as it stands in a format's file.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SpecText {
+pub struct SpecText {
     /// The header's name.
     #[schema(examples("webhook-signature"))]
     header: String,
@@ -147,27 +136,49 @@ struct SpecText {
     multiple: bool,
 }
 
+/// What is wrong with one field of a [`SpecText`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {error}")]
+pub struct SpecError {
+    pub field: &'static str,
+    pub error: TemplateError,
+}
+
 fn bare_signature() -> String {
     "{{signature}}".to_owned()
 }
 
-impl TryFrom<SpecText> for SignatureSpec {
-    type Error = TemplateError;
-
-    fn try_from(text: SpecText) -> Result<Self, TemplateError> {
+impl SignatureSpec {
+    /// All that is wrong is told at once.
+    pub fn parse(text: SpecText) -> Result<Self, Vec<SpecError>> {
         let header = HeaderName::try_from(&text.header)
             .ok()
-            .filter(|header| !is_taken(header))
-            .ok_or(TemplateError::Header(text.header))?;
-        Ok(Self {
-            header,
-            algorithm: text.algorithm,
-            key: text.key,
-            content: Content::parse(&text.content)?,
-            encoding: text.encoding,
-            value: ValueTemplate::parse(&text.value)?,
-            multiple: text.multiple,
-        })
+            .filter(|header| text.header.len() <= MAX_HEADER_BYTES && !is_taken(header))
+            .ok_or(TemplateError::Header(text.header));
+        match (header, Content::parse(&text.content), ValueTemplate::parse(&text.value)) {
+            (Ok(header), Ok(content), Ok(value)) => Ok(Self {
+                header,
+                algorithm: text.algorithm,
+                key: text.key,
+                content,
+                encoding: text.encoding,
+                value,
+                multiple: text.multiple,
+            }),
+            (header, content, value) => {
+                let errors = [("header", header.err()), ("content", content.err()), ("value", value.err())];
+                let told = |(field, error): (_, Option<_>)| Some(SpecError { field, error: error? });
+                Err(errors.into_iter().filter_map(told).collect())
+            }
+        }
+    }
+}
+
+impl TryFrom<SpecText> for SignatureSpec {
+    type Error = SpecError;
+
+    fn try_from(text: SpecText) -> Result<Self, SpecError> {
+        Self::parse(text).map_err(|mut errors| errors.swap_remove(0))
     }
 }
 
@@ -185,9 +196,7 @@ impl From<SignatureSpec> for SpecText {
     }
 }
 
+/// Headers that mean something to HTTP or to Posthaste itself. A format may sign in the header of Standard Webhooks.
 fn is_taken(header: &HeaderName) -> bool {
-    let name = header.as_str();
-    [WEBHOOK_ID, WEBHOOK_TIMESTAMP, POSTHASTE_ATTEMPT].contains(header)
-        || TAKEN_HEADERS.contains(&name)
-        || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    header == ACCEPT || (is_forbidden(header) && *header != WEBHOOK_SIGNATURE)
 }

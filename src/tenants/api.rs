@@ -12,7 +12,9 @@ use crate::{
     audit,
     auth::{Context, Operator},
     idempotency::{Done, Once},
+    jobs::{self, Job},
     locations,
+    queue::control,
     types::TenantId,
     web::{
         Answer, ApiError, Json, OnConstraint, Path, Query,
@@ -94,10 +96,35 @@ async fn update(
     Ok(Json(tenant))
 }
 
+/// Delete a tenant
+///
+/// From the answer on its keys are dead and nothing of it is published or sent; its resources are gone. The job removes what is left, and
+/// can be read afterwards with `Posthaste-Tenant`. It can't be canceled.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant_id}", operation_id = "delete_tenant", tag = "Tenants",
+    security(("operator" = [])), responses((status = 202, description = "The job that removes everything.", body = Job)))]
+async fn remove(
+    State(context): State<Context>,
+    operator: Operator,
+    Path(id): Path<TenantId>,
+) -> Result<(StatusCode, Json<Job>), ApiError> {
+    let mut transaction = context.pool.begin().await?;
+    queries::close(&mut *transaction, id).await?;
+    jobs::purge::end_others(&mut transaction, id).await?;
+    let shards =
+        queries::tombstone(&mut transaction, id, context.clock.now()).await?.ok_or(ApiError::NotFound)?;
+    let commands = control::command_all(&mut transaction, &shards).await?;
+    let job = jobs::purge::enter(&mut transaction, id, context.clock.mint(), commands.clone()).await?;
+    transaction.commit().await?;
+    // The audit log goes with the tenant.
+    tracing::info!(tenant = %id, job = %job.id, request = operator.actor.request_id, "a tenant was deleted");
+    control::all_obeyed(&context.pool, &commands).await?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
 pub fn router() -> OpenApiRouter<Context> {
     OpenApiRouter::default()
         .routes(routes!(create, list))
-        .routes(routes!(read, update))
+        .routes(routes!(read, update, remove))
         .routes(routes!(keys::create_for, keys::list_for))
         .routes(routes!(keys::revoke_for))
         .routes(routes!(keys::create, keys::list))

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::model::{NewTenant, Tenant};
 use crate::{
     queue::control,
-    types::{TenantId, Timestamp},
+    types::{Shard, TenantId, Timestamp},
     web::page::Keyset,
 };
 
@@ -45,7 +45,7 @@ pub async fn find(db: impl PgExecutor<'_>, id: TenantId) -> sqlx::Result<Option<
         r#"
         SELECT id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
             retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
-        FROM tenants WHERE id = $1
+        FROM tenants WHERE id = $1 AND deleted_at IS NULL
         "#,
         id.uuid()
     )
@@ -70,9 +70,9 @@ pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Ten
             retention_days, failing_days AS "failing_days!", metadata AS "metadata!",
             created_at AS "created_at!: Timestamp", updated_at AS "updated_at!: Timestamp"
         FROM (
-            (SELECT * FROM tenants WHERE NOT $1 AND id < $2 ORDER BY id DESC LIMIT $3)
+            (SELECT * FROM tenants WHERE NOT $1 AND deleted_at IS NULL AND id < $2 ORDER BY id DESC LIMIT $3)
             UNION ALL
-            (SELECT * FROM tenants WHERE $1 AND id > $2 ORDER BY id LIMIT $3)
+            (SELECT * FROM tenants WHERE $1 AND deleted_at IS NULL AND id > $2 ORDER BY id LIMIT $3)
         ) p ORDER BY id DESC
         "#,
         page.backwards,
@@ -102,4 +102,55 @@ pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> 
     .execute(&mut *db)
     .await?;
     control::reroute_all(db, tenant.id).await
+}
+
+/// Leaves tombstones of the tenant and of all that can be reached; its keys are dead. The shards whose owners must know;
+/// `None` where there is no such tenant.
+pub async fn tombstone(
+    db: &mut PgConnection,
+    id: TenantId,
+    now: Timestamp,
+) -> sqlx::Result<Option<Vec<Shard>>> {
+    let found = sqlx::query!(
+        "UPDATE tenants SET deleted_at = $2, external_id = NULL WHERE id = $1 AND deleted_at IS NULL",
+        id.uuid(),
+        now.datetime()
+    )
+    .execute(&mut *db)
+    .await?;
+    if found.rows_affected() == 0 {
+        return Ok(None);
+    }
+    sqlx::query!(
+        "UPDATE api_keys SET revoked_at = $2 WHERE tenant_id = $1 AND revoked_at IS NULL",
+        id.uuid(),
+        now.datetime()
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "UPDATE locations SET deleted_at = coalesce(deleted_at, $2), external_id = NULL, routing_version = routing_version + 1
+         WHERE tenant_id = $1",
+        id.uuid(),
+        now.datetime()
+    )
+    .execute(&mut *db)
+    .await?;
+    let shards = sqlx::query_scalar!(
+        "UPDATE endpoints SET deleted_at = $2, deleted_xid = x.id, version = version + 1
+         FROM (SELECT pg_current_xact_id()::text::bigint AS id) x
+         WHERE tenant_id = $1 AND deleted_at IS NULL
+         RETURNING shard",
+        id.uuid(),
+        now.datetime()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Some(shards.into_iter().map(Shard::from_column).collect()))
+}
+
+/// Waits for whoever is adding something that belongs to the tenant, and keeps others from it until the transaction ends.
+pub async fn close(db: impl PgExecutor<'_>, id: TenantId) -> sqlx::Result<()> {
+    sqlx::query!("SELECT id FROM tenants WHERE id = $1 FOR UPDATE", id.uuid()).fetch_optional(db).await?;
+    Ok(())
 }

@@ -46,4 +46,5 @@ described!(
         "2026-11-20T10:00:00.000Z"
     )
     .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    .pattern(Some("^(19[7-9][0-9]|[2-9][0-9]{3})-"))
 );

@@ -161,15 +161,16 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
         Err(error) => error,
     };
     let mut pointer = pointer_of(error.path());
-    let mut inner = error.into_inner();
+    let inner = error.into_inner();
     // What is wrong with a field is of no interest in a text that turns out not to be JSON.
     if std::str::from_utf8(bytes).is_err() {
         return ApiError::Malformed("The body is not valid UTF-8.".into());
     }
-    if let Err(later) = serde_json::from_slice::<IgnoredAny>(bytes) {
-        inner = later;
+    if let Err(syntax) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        return ApiError::Malformed(format!("The body is not valid JSON: {syntax}.").into());
     }
-    if !inner.is_data() {
+    // What is no text where one of some words should stand is told as if it were not JSON, too.
+    if !inner.is_data() && !inner.to_string().starts_with("expected value") {
         return ApiError::Malformed(format!("The body is not valid JSON: {inner}.").into());
     }
     let text = inner.to_string();
@@ -255,6 +256,13 @@ mod tests {
     struct Inner {
         #[expect(dead_code, reason = "only parsed")]
         n: u8,
+        #[expect(dead_code, reason = "only parsed")]
+        word: Option<Word>,
+    }
+
+    #[derive(Deserialize)]
+    enum Word {
+        A,
     }
 
     #[derive(Deserialize)]
@@ -285,6 +293,8 @@ mod tests {
             (r#"{"name":"a","list":[{"n":1,"m/n":2}]}"#, "/list/0/m~1n"),
             (r#"{"name":"a","nome":"b","list":[]}"#, "/nome"),
             (r#"{"name":"a","name":"b","list":[]}"#, "/name"),
+            (r#"{"name":"a","list":[{"n":1,"word":{"B":1}}]}"#, "/list/0/word"),
+            (r#"{"name":"a","list":[{"n":1,"word":1}]}"#, "/list/0/word"),
             (r#"{"name":"a","list":{}}"#, "/list"),
             (r#"["a",[]]"#, ""),
             (r#"{"name":"a","list":[[1]]}"#, "/list/0"),

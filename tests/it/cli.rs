@@ -118,6 +118,23 @@ async fn from_a_tenant_to_a_retried_delivery() {
     client.get_until(&path, |delivery| delivery["status"] == "succeeded").await;
     let history = tenant_key.json(&["deliveries", "list", "--endpoint", id(&endpoint)]).await;
     assert_eq!(history["data"][0]["attempt_count"], 2);
+    let failed = ["deliveries", "list", "--status", "failed", "--event-type", "message.*"];
+    assert!(!tenant_key.run(&failed).await.expect(0).out.contains(id(&event)));
+
+    let tested =
+        tenant_key.run(&["endpoints", "test", id(&endpoint), "--type", "message.sent"]).await.expect(0).out;
+    assert!(tested.contains("succeeded") && tested.contains(" 200 "), "{tested}");
+    receiver.next().await;
+    let job = tenant_key.json(&["events", "replay", id(&event), "--endpoints", id(&endpoint)]).await;
+    receiver.next().await;
+    client.get_until(&format!("/v1/jobs/{}", id(&job)), |job| job["status"] == "succeeded").await;
+    let jobs = tenant_key.run(&["jobs", "list"]).await.expect(0).out;
+    assert!(jobs.contains(id(&job)) && jobs.contains("replay"), "{jobs}");
+    tenant_key.run(&["jobs", "cancel", id(&job)]).await.expect(3);
+    client.get_until(&path, |delivery| delivery["status"] == "succeeded").await;
+    let recover = ["endpoints", "recover", id(&endpoint), "--since", "2026-01-01T00:00:00Z", "--dry-run"];
+    let counted = tenant_key.json(&[&recover[..], &["--status", "succeeded"]].concat()).await;
+    assert_eq!(counted["total"], 1);
     let refused = tenant_key.run(&["deliveries", "cancel", id(&event), id(&endpoint)]).await.expect(3).err;
     assert!(refused.contains("ended already"), "{refused}");
     tenant_key.run(&["endpoints", "delete", id(&endpoint)]).await.expect(0);

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("event_types", 3),
     ("events", 3),
     ("deliveries", 3),
+    ("wire_formats", 3),
     ("jobs", 3),
     ("audit", 3),
     ("idempotency", 3),

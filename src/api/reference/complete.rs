@@ -15,7 +15,7 @@ use crate::web::{
 };
 
 /// What stands in paths. One that an operation describes itself is left as it is.
-const PATH_PARAMETERS: [(&str, &str, &str); 8] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 9] = [
     ("tenant_id", "TenantId", "The tenant."),
     ("key_id", "KeyId", "The key."),
     ("location_id", "LocationRef", "The location: its id or its `external_id`."),
@@ -23,6 +23,7 @@ const PATH_PARAMETERS: [(&str, &str, &str); 8] = [
     ("event_id", "EventId", "The event."),
     ("job_id", "JobId", "The job."),
     ("name", "EventTypeName", "The event type."),
+    ("format", "FormatName", "The wire format."),
     ("preset", "PresetName", "The preset."),
 ];
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -316,7 +317,9 @@ impl Completion<'_> {
                 continue;
             }
             let purpose = if status == 201 { Purpose::FirstAnswer } else { Purpose::Answer };
-            for (_, content) in response["content"].as_object_mut().into_iter().flatten() {
+            for (_, content) in
+                response.get_mut("content").and_then(Value::as_object_mut).into_iter().flatten()
+            {
                 content["example"] = examples::build(&content["schema"], self.schemas, purpose);
             }
             let mut headers = response["headers"].as_object().cloned().unwrap_or_default();

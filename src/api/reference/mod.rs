@@ -19,7 +19,7 @@ pub use docs::router;
 use crate::web::error::Problem;
 
 /// What the reference is grouped by, in the order that a newcomer reads it.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("Events", "Publish what happened, and look at what was published."),
     ("Endpoints", "Where events go, how, and signed with what."),
     ("Deliveries", "One event to one endpoint: its state, its attempts, and a second chance."),
@@ -29,6 +29,7 @@ const TAGS: [(&str, &str); 12] = [
         "A tenant's sites, brands or numbers. Events are published to one; endpoints belong to one.",
     ),
     ("Event types", "What can be published: the catalogue of a preset, and a tenant's own types."),
+    ("Wire formats", "How an event becomes a request: what is built in, and a tenant's own."),
     ("Keys", "API keys of a tenant."),
     ("Audit log", "Who did what."),
     ("WhatsAble", "WhatsAble's own webhook API, for tenants of that preset."),

@@ -9,8 +9,9 @@ use super::{
     table::{self, Column, id, number, text, time},
 };
 
-const OF_ENDPOINT: [Column; 7] = [
+const LIST: [Column; 8] = [
     id("event", "/event_id"),
+    id("endpoint", "/endpoint_id"),
     text("type", "/event_type"),
     text("status", "/status"),
     number("attempts", "/attempt_count"),
@@ -40,7 +41,7 @@ const RECORD: [Column; 12] = [
     time("next attempt", "/next_attempt_at"),
     time("created", "/created_at"),
 ];
-const ATTEMPTS: [Column; 8] = [
+pub const ATTEMPTS: [Column; 8] = [
     number("no", "/number"),
     time("at", "/at"),
     text("trigger", "/trigger"),
@@ -53,16 +54,11 @@ const ATTEMPTS: [Column; 8] = [
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// List an endpoint's deliveries, newest event first
+    /// List deliveries, newest event first
     #[command(
-        after_help = "Examples:\n  posthaste deliveries list --endpoint ep_0193…\n  posthaste deliveries list --endpoint ep_0193… --all --json | jq -r '.data[] | select(.status == \"failed\") | .event_id'"
+        after_help = "Examples:\n  posthaste deliveries list --status failed --since 2026-11-20T00:00:00Z\n  posthaste deliveries list --endpoint ep_0193… --all --json | jq -r '.data[].event_id'"
     )]
-    List {
-        #[arg(long, value_name = "ENDPOINT_ID")]
-        endpoint: String,
-        #[command(flatten)]
-        page: PageArgs,
-    },
+    List(List),
     /// Show a delivery with every attempt
     #[command(
         after_help = "Examples:\n  posthaste deliveries show evt_0193… ep_0193…\n  posthaste deliveries show evt_0193… ep_0193… --json | jq '.attempts[-1].response'"
@@ -74,6 +70,30 @@ pub enum Command {
     /// Give up what is pending
     #[command(after_help = "Example:\n  posthaste deliveries cancel evt_0193… ep_0193…")]
     Cancel(Pair),
+}
+
+#[derive(Args)]
+pub struct List {
+    /// To this endpoint
+    #[arg(long, value_name = "ENDPOINT_ID")]
+    endpoint: Option<String>,
+    /// Of this location: its id or your external id
+    #[arg(long)]
+    location: Option<String>,
+    /// pending, held, succeeded, failed or canceled
+    #[arg(long)]
+    status: Option<String>,
+    /// Of events of this type: a name, prefix.* or *
+    #[arg(long, value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Of events that were published from then on
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Of events that were published before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 /// A delivery has no id of its own.
@@ -88,9 +108,17 @@ pub struct Pair {
 impl Command {
     pub async fn run(self, session: &Session) -> Outcome {
         let call = match &self {
-            Self::List { endpoint, page } => {
-                let call = || Call::get(&["endpoints", endpoint, "deliveries"]);
-                return session.list(page, &OF_ENDPOINT, call).await;
+            Self::List(list) => {
+                let call = || {
+                    Call::get(&["deliveries"])
+                        .query("endpoint_id", list.endpoint.as_ref())
+                        .query("location_id", list.location.as_ref())
+                        .query("status", list.status.as_ref())
+                        .query("event_type", list.event_type.as_ref())
+                        .query("since", list.since.as_ref())
+                        .query("until", list.until.as_ref())
+                };
+                return session.list(&list.page, &LIST, call).await;
             }
             Self::Show(Pair { event, endpoint }) => Call::get(&["events", event, "deliveries", endpoint]),
             Self::Retry(Pair { event, endpoint }) => {

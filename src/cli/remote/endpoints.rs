@@ -5,13 +5,14 @@ mod fields;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
-use self::fields::{Create, Rotate, Update};
+use self::fields::{Create, Recover, Rotate, Test, Update};
 use super::{
     client::Call,
+    deliveries,
     failure::{Failure, Outcome},
-    input,
+    input, jobs,
     session::{PageArgs, Session, patch},
-    table::{Column, id, names, number, once, text, time},
+    table::{self, Column, id, names, number, once, text, time},
 };
 
 const LIST: [Column; 6] = [
@@ -76,6 +77,16 @@ pub enum Command {
     /// Delete an endpoint with its history
     #[command(after_help = "Example:\n  posthaste endpoints delete ep_0193…")]
     Delete(Named),
+    /// Send a test event, once and now, and show what came of it
+    #[command(
+        after_help = "Examples:\n  posthaste endpoints test ep_0193…\n  posthaste endpoints test ep_0193… --type message.incoming --json | jq .response"
+    )]
+    Test(Test),
+    /// Send again what failed in a period
+    #[command(
+        after_help = "Examples:\n  posthaste endpoints recover ep_0193… --since 2026-11-20T00:00:00Z --dry-run\n  posthaste endpoints recover ep_0193… --since 2026-11-20T00:00:00Z --rate-per-s 50"
+    )]
+    Recover(Recover),
     /// Show the signing secret; the audit log keeps that it was shown
     #[command(after_help = "Example:\n  posthaste endpoints secret ep_0193…")]
     Secret(Named),
@@ -141,6 +152,21 @@ impl Command {
             }
             Self::Delete(Named { id }) => {
                 session.act(Call::new(Method::DELETE, &["endpoints", &id]), &format!("deleted {id}")).await
+            }
+            Self::Test(body) => {
+                let answer =
+                    session.api.call(Call::post(&["endpoints", &body.id, "test"]).body(&body)?).await?;
+                session.print(&answer, || {
+                    table::list(&deliveries::ATTEMPTS, std::slice::from_ref(&answer.value))
+                })
+            }
+            Self::Recover(body) => {
+                let call = Call::post(&["endpoints", &body.id, "recover"]).body(&body)?;
+                if body.dry_run {
+                    session.record(call.query("dry_run", Some(true)), &[number("deliveries", "/total")]).await
+                } else {
+                    session.record(call, &jobs::RECORD).await
+                }
             }
             Self::Secret(Named { id }) => {
                 session.word(Call::get(&["endpoints", &id, "secret"]), "/secret").await

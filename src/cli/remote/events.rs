@@ -9,7 +9,7 @@ use super::{
     client::Call,
     deliveries,
     failure::{Failure, Outcome},
-    input,
+    input, jobs,
     session::{PageArgs, Session},
     table::{self, Column, count, id, text, time},
     tail,
@@ -63,6 +63,22 @@ pub enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Send an event again, to the endpoints that it was sent to or to others
+    #[command(
+        after_help = "Examples:\n  posthaste events replay evt_0193…\n  posthaste events replay evt_0193… --endpoints ep_0193…,ep_0193…"
+    )]
+    Replay(Replay),
+}
+
+#[derive(Args, Serialize)]
+pub struct Replay {
+    #[arg(value_name = "EVENT_ID")]
+    #[serde(skip)]
+    id: String,
+    /// To these alone [default: those that it was sent to]
+    #[arg(long = "endpoints", value_name = "ENDPOINT_ID,…", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_ids: Option<Vec<String>>,
 }
 
 #[derive(Args)]
@@ -127,6 +143,9 @@ impl Command {
                         table::list(&deliveries::OF_EVENT, deliveries)
                     )
                 })
+            }
+            Self::Replay(body) => {
+                session.record(Call::post(&["events", &body.id, "replay"]).body(&body)?, &jobs::RECORD).await
             }
             Self::Tail { place } => tail::run(session, || of(&place.location)).await,
         }

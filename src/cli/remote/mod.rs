@@ -10,6 +10,7 @@ mod endpoints;
 mod events;
 mod failure;
 mod input;
+mod jobs;
 mod keys;
 mod locations;
 mod session;
@@ -68,15 +69,18 @@ pub enum Remote {
     /// A tenant's sites, brands or numbers: list, create, show, update, delete
     #[command(subcommand)]
     Locations(locations::Command),
-    /// Where events are sent: list, create, show, update, pause, resume, delete, secrets
+    /// Where events are sent: list, create, show, update, pause, resume, delete, test, recover, secrets
     #[command(subcommand)]
     Endpoints(endpoints::Command),
-    /// Events: publish, list, show, tail
+    /// Events: publish, list, show, tail, replay
     #[command(subcommand)]
     Events(events::Command),
     /// What became of events: list, show every attempt, retry, cancel
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// Work that takes longer than a request: list, show, cancel
+    #[command(subcommand)]
+    Jobs(jobs::Command),
 }
 
 impl Remote {
@@ -103,6 +107,7 @@ impl Remote {
             Self::Endpoints(command) => command.run(&session).await,
             Self::Events(command) => command.run(&session).await,
             Self::Deliveries(command) => command.run(&session).await,
+            Self::Jobs(command) => command.run(&session).await,
         }
     }
 }

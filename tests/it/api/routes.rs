@@ -59,6 +59,11 @@ const TYPE: Takes = Object(r#"{"name": "another.type", "description": "d"}"#);
 const BATCH: Takes =
     Object(r#"{"events": [{"location_id": "default", "type": "message.sent", "data": {}}]}"#);
 
+const OWN_FORMAT: &str = r#"{"envelope": {"id": "{{id}}"}, "signatures": [{"header": "x-signature", "algorithm": "hmac-sha256",
+    "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
+const NEW_FORMAT: &str = r#"{"timeout_ms": 5000, "name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
+    "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
+const PREVIEW: &str = r#"{"format": "standard", "event": {"type": "message.sent", "data": {}}}"#;
 const RECOVER: Takes = Object(r#"{"rate_per_s": 100, "since": "2026-01-01T00:00:00Z"}"#);
 
 const fn route(method: &'static str, path: &'static str, who: Who, takes: Takes) -> Route {
@@ -75,6 +80,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/tenants", Operator, Nothing),
     route("GET", "/v1/tenants/{tenant_id}", Operator, Nothing),
     route("PATCH", "/v1/tenants/{tenant_id}", Operator, NAMED),
+    route("DELETE", "/v1/tenants/{tenant_id}", Operator, Nothing),
     route("POST", "/v1/tenants/{tenant_id}/keys", Operator, KEY),
     route("GET", "/v1/tenants/{tenant_id}/keys", Operator, Nothing),
     route("DELETE", "/v1/tenants/{tenant_id}/keys/{key_id}", Operator, Nothing),
@@ -124,6 +130,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/event-types/{name}", READ, Nothing),
     route("PATCH", "/v1/event-types/{name}", WRITE, Object(r#"{"group": "shop"}"#)),
     route("DELETE", "/v1/event-types/{name}", WRITE, Nothing),
+    route("GET", "/v1/formats", READ, Nothing),
+    route("POST", "/v1/formats", WRITE, Object(NEW_FORMAT)),
+    route("POST", "/v1/formats/preview", READ, Object(PREVIEW)),
+    route("GET", "/v1/formats/{format}", READ, Nothing),
+    route("PUT", "/v1/formats/{format}", WRITE, Object(OWN_FORMAT)),
+    route("DELETE", "/v1/formats/{format}", WRITE, Nothing),
     route("GET", "/v1/presets", Known, Nothing),
     route("GET", "/v1/presets/{preset}", Known, Nothing),
 ];
@@ -208,7 +220,7 @@ impl Ids {
     }
 }
 
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 10] = [
     ("{tenant_id}", "ten_"),
     ("{key_id}", "key_"),
     ("{location_id}", "loc_"),
@@ -216,6 +228,7 @@ const PLACES: [(&str, &str); 9] = [
     ("{event_id}", "evt_"),
     ("{job_id}", "job_"),
     ("{name}", ""),
+    ("{format}", ""),
     ("{preset}", ""),
     ("{file}", ""),
 ];
@@ -237,6 +250,9 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
     let key = tenant.client.post("/v1/keys", json!({"name": "spare", "scopes": ["read"]})).await.expect(201);
     let own = json!({"name": "own.type", "description": "d"});
     tenant.client.post("/v1/event-types", own).await.expect(201);
+    let mut format: Value = serde_json::from_str(OWN_FORMAT).unwrap();
+    format["name"] = json!("own_format");
+    tenant.client.post("/v1/formats", format).await.expect(201);
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     let since = json!({"since": "2026-01-01T00:00:00Z"});
     let job = tenant.client.post(&format!("{path}/recover"), since).await.expect(202);
@@ -249,6 +265,7 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
         text(&event),
         text(&job),
         "own.type".into(),
+        "own_format".into(),
         "standard".into(),
         "index.html".into(),
     ];

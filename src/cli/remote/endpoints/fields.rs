@@ -102,6 +102,47 @@ pub struct Rotate {
     pub secret: Option<String>,
 }
 
+#[derive(Args, Serialize)]
+pub struct Test {
+    #[arg(value_name = "ENDPOINT_ID")]
+    #[serde(skip)]
+    pub id: String,
+    /// Type whose sample is sent [default: the first that the endpoint gets]
+    #[arg(long = "type", value_name = "TYPE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+}
+
+#[derive(Args, Serialize)]
+pub struct Recover {
+    #[arg(value_name = "ENDPOINT_ID")]
+    #[serde(skip)]
+    pub id: String,
+    /// Events that were published from then on
+    #[arg(long, value_name = "TIME")]
+    since: String,
+    /// Events that were published before then [default: now]
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    /// What became of them: failed, canceled or succeeded [default: failed]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    /// Of these types alone: names, prefix.* or *
+    #[arg(long, value_name = "TYPE,…", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_types: Option<Vec<String>>,
+    /// How many are released a second [default: as fast as it goes]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<u32>,
+    /// Count them, and send nothing
+    #[arg(long)]
+    #[serde(skip)]
+    pub dry_run: bool,
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("must be of the form NAME: VALUE")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))

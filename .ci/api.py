@@ -1,0 +1,120 @@
+"""Runs the property-based tester against a real server, with a tenant's key and with the operator's. See .ci/api."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+HERE = pathlib.Path(__file__).parent
+BINARY = HERE.parent / "target" / "debug" / "posthaste"
+# Nothing that is made up may be sent anywhere.
+DENY_ALL = "0.0.0.0/0,::/0"
+STOPS_WITHIN_S = 60
+
+
+def start(data):
+    settings = {
+        "PATH": os.environ["PATH"],
+        "POSTHASTE_DATA_DIR": str(data),
+        "POSTHASTE_LISTEN": "127.0.0.1:0",
+        "POSTHASTE_DENY_TARGETS": DENY_ALL,
+        "POSTHASTE_RATE_LIMIT_PER_S": "0",
+        "POSTHASTE_LOG": "warn",
+    }
+    if "POSTGRES_BIN" in os.environ:
+        settings["POSTGRES_BIN"] = os.environ["POSTGRES_BIN"]
+    with open(data / "log", "w") as log:
+        server = subprocess.Popen([BINARY, "serve"], env=settings, stdout=subprocess.PIPE, stderr=log, text=True)
+    for line in server.stdout:
+        if line.startswith("listening on "):
+            return server, line.removeprefix("listening on ").strip()
+    sys.exit("the server did not start: " + (data / "log").read_text())
+
+
+class Caller:
+    def __init__(self, base, key):
+        self.base, self.key = base, key
+
+    def post(self, path, body):
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.base + path, json.dumps(body).encode(), headers, method="POST")
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+
+class Household:
+    """A tenant with two of everything: one to look at, and one to delete."""
+
+    def __init__(self, base, operator):
+        self.tenant, doomed = (operator.post("/v1/tenants", {"name": "Tested"})["id"] for _ in range(2))
+        scopes = {"name": "Tested", "scopes": ["read", "write", "publish", "secrets"]}
+        keys = [operator.post(f"/v1/tenants/{self.tenant}/keys", scopes) for _ in range(3)]
+        self.key = keys[0]["key"]
+        caller = Caller(base, self.key)
+        caller.post("/v1/locations", {"name": "Doomed", "external_id": "doomed"})
+        caller.post("/v1/event-types", {"name": "tested.type", "description": "Tested"})
+        target = {"name": "Tested", "url": "https://tested.example.com/hook", "event_types": ["*"]}
+        endpoints = [caller.post("/v1/endpoints", target)["id"] for _ in range(2)]
+        event = {"type": "message.incoming", "data": {"text": "hello"}}
+        events = [caller.post("/v1/locations/default/events", event)["id"] for _ in range(2)]
+        jobs = [caller.post(f"/v1/events/{events[0]}/replay", {})["id"] for _ in range(2)]
+        names = ("tenant_id", "key_id", "location_id", "endpoint_id", "event_id", "job_id")
+        kept = (self.tenant, keys[1]["id"], "default", endpoints[0], events[0], jobs[0])
+        lost = (doomed, keys[2]["id"], "doomed", endpoints[1], events[1], jobs[1])
+        self.kept, self.lost = dict(zip(names, kept)), dict(zip(names, lost))
+
+    def header(self):
+        return f'"header.Posthaste-Tenant" = "{self.tenant}"\n'
+
+    def parameters(self):
+        def lines(values):
+            return "".join(f'"path.{name}" = "{value}"\n' for name, value in values.items())
+
+        # A version that is made up would end most changes with 412.
+        others = '"header.If-Match" = "*"\n"path.preset" = "standard"\n"path.file" = "index.html"\n'
+        return (
+            f"[parameters]\n{self.header()}{others}{lines(self.kept)}"
+            f'[[operations]]\ninclude-method = "DELETE"\n[operations.parameters]\n{self.header()}{lines(self.lost)}'
+        )
+
+
+def test(base, key, phases, parameters, config):
+    config.write_text((HERE / "schemathesis.toml").read_text() + "\n" + parameters)
+    tester = pathlib.Path(sys.executable).parent / "st"
+    command = [tester, "--config-file", config, "run", f"{base}/openapi.json", "--phases", phases]
+    command += ["--header", f"Authorization: Bearer {key}", *sys.argv[1:]]
+    return subprocess.run(command).returncode
+
+
+def main():
+    with tempfile.TemporaryDirectory() as data:
+        data = pathlib.Path(data)
+        # The private Postgres runs as another user.
+        data.chmod(0o755)
+        server, base = start(data)
+        failed = 0
+        try:
+            operator = Caller(base, (data / "operator.key").read_text().strip())
+            started = time.monotonic()
+            for is_operator in (False, True):
+                house = Household(base, operator)
+                key = operator.key if is_operator else house.key
+                config = data / "schemathesis.toml"
+                failed |= test(base, key, "examples,coverage,fuzzing", house.parameters(), config)
+                # What one answer names goes into the next request, so nothing is given here.
+                failed |= test(base, key, "stateful", "[parameters]\n" + house.header(), config)
+            print(f"{time.monotonic() - started:.0f} s")
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(STOPS_WITHIN_S)
+        trouble = [line for line in (data / "log").read_text().splitlines() if " ERROR " in line]
+        print(*trouble[:20], sep="\n")
+        sys.exit(1 if failed or trouble else 0)
+
+
+main()

@@ -1,0 +1,63 @@
+//! `jobs`: what takes longer than a request.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+
+use super::{
+    client::Call,
+    failure::Outcome,
+    session::{PageArgs, Session},
+    table::{Column, id, number, text, time},
+};
+
+const LIST: [Column; 6] = [
+    id("id", "/id"),
+    text("kind", "/kind"),
+    text("status", "/status"),
+    number("done", "/done"),
+    number("of", "/total"),
+    time("created", "/created_at"),
+];
+pub const RECORD: [Column; 7] = [
+    id("id", "/id"),
+    text("kind", "/kind"),
+    text("status", "/status"),
+    number("done", "/done"),
+    number("of", "/total"),
+    time("created", "/created_at"),
+    time("finished", "/finished_at"),
+];
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// List jobs, newest first
+    #[command(after_help = "Example:\n  posthaste jobs list")]
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show how far a job is
+    #[command(after_help = "Example:\n  posthaste jobs show job_0193…")]
+    Show(Named),
+    /// Stop a job; what it has done stays done
+    #[command(after_help = "Example:\n  posthaste jobs cancel job_0193…")]
+    Cancel(Named),
+}
+
+#[derive(Args)]
+pub struct Named {
+    #[arg(value_name = "JOB_ID")]
+    id: String,
+}
+
+impl Command {
+    pub async fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::List { page } => session.list(&page, &LIST, || Call::get(&["jobs"])).await,
+            Self::Show(Named { id }) => session.record(Call::get(&["jobs", &id]), &RECORD).await,
+            Self::Cancel(Named { id }) => {
+                session.record(Call::new(Method::DELETE, &["jobs", &id]), &RECORD).await
+            }
+        }
+    }
+}
