@@ -18,6 +18,7 @@ mod jobs;
 mod locations;
 mod manners;
 mod once;
+mod plans;
 mod publish;
 mod rebuilt;
 mod reference;
