@@ -41,7 +41,7 @@ static TYPES: LazyLock<[PresetEventType; 4]> = LazyLock::new(|| {
         "location_id": "loc_0199e8a0-1000-7a44-8b1c-3e9d2f4a5e01",
         "attempt_count": 4,
         "last_response_status": 503,
-        "last_error": "response_status",
+        "error": "response_status",
         "diagnosis": "the receiver answered 503: it failed"
     });
     let failing = "a delivery ran out of retries, and none has succeeded since";
@@ -115,7 +115,7 @@ fn delivery_schema() -> Value {
         "location_id": {"type": "string"},
         "attempt_count": {"type": "integer", "minimum": 1},
         "last_response_status": {"type": ["integer", "null"]},
-        "last_error": {"type": ["string", "null"]},
+        "error": {"type": ["string", "null"]},
         "diagnosis": {"type": ["string", "null"]}
     }))
 }

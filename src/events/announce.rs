@@ -65,7 +65,7 @@ struct AboutDelivery<'a> {
     location_id: LocationId,
     attempt_count: i64,
     last_response_status: Option<i16>,
-    last_error: Option<&'a str>,
+    error: Option<&'a str>,
     diagnosis: Option<String>,
 }
 
@@ -248,7 +248,7 @@ async fn news(db: &mut PgConnection, notice: &Notice) -> Result<Option<News>, An
                 location_id,
                 attempt_count: delivery.attempt_count,
                 last_response_status: delivery.last_response_status,
-                last_error: error.as_deref(),
+                error: error.as_deref(),
                 diagnosis,
             };
             Ok(Some(News {

@@ -36,6 +36,6 @@ pub async fn expunge(
         return Ok(StatusCode::ACCEPTED);
     }
     // Of attempts that were in flight: their results are on disk by now.
-    expunge::responses(&context.pool, tenant.id, id).await?;
+    expunge::responses(&mut *context.pool.acquire().await?, tenant.id, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

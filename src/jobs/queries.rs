@@ -143,8 +143,8 @@ pub async fn finish(
     error: Option<&str>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE jobs SET status = CASE WHEN $4::text IS NULL THEN 'succeeded' ELSE 'failed' END, done = done + $3, error = $4,
-             finished_at = now()
+        "UPDATE jobs SET status = CASE WHEN $4::text IS NULL THEN 'succeeded' ELSE 'failed' END, done = done + $3,
+             total = greatest(total, done + $3), error = $4, finished_at = now()
          WHERE tenant_id = $1 AND id = $2 AND status = 'running'",
         tenant.uuid(),
         id.uuid(),

@@ -63,7 +63,8 @@ const NOT_THERE: &str = "is not an endpoint of the event's location";
 /// Sends it again. Where it is pending it is left alone.
 #[utoipa::path(post, path = "/v1/events/{event_id}/replay", operation_id = "replay_event", tag = "Events",
     security(("key" = ["write"])), request_body = Option<ReplayBody>, responses(
-        (status = 202, description = "The job that does it.", body = Job)))]
+        (status = 202, description = "The job that does it.", body = Job),
+        (status = 409, description = "The event's data were expunged.")))]
 pub async fn replay(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long a job waits before it looks again whether others are ready.
 const WAIT_S: f64 = 0.1;
+/// The same after a step that could not be done.
+const TRY_AGAIN_S: f64 = 5.0;
 
 /// What the runner does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,12 @@ pub async fn step(pool: &PgPool) -> sqlx::Result<Stepped> {
     let Some(job) = queries::take_turn(&mut *transaction).await? else { return Ok(Stepped::Idle) };
     let progress = match advance(&mut transaction, &job).await {
         Ok(progress) => progress,
-        Err(error) if is_away(&error) => return Err(error),
+        Err(error) if is_away(&error) => {
+            transaction.rollback().await?;
+            // Perhaps it was this one alone: the others come first.
+            queries::advance(pool, &job, None, 0, Some(TRY_AGAIN_S)).await?;
+            return Err(error);
+        }
         Err(error) => {
             transaction.rollback().await?;
             return give_up(pool, job.tenant_id, job.id, &error).await;

@@ -38,7 +38,7 @@ pub async fn run(pool: PgPool, clock: Clock, retention_days: u16, stop: Cancella
             partitions::tend(&pool, &clock, retention_days).await?;
             failing::disable(&pool).await?;
             purge::deleted_endpoints(&pool).await?;
-            expunge::late_responses(&pool).await?;
+            expunge::late_responses(&mut *pool.acquire().await?).await?;
             crate::jobs::purge_finished(&pool, retention_days).await?;
             purge::old_keys_and_nodes(&pool).await
         };

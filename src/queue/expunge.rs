@@ -5,6 +5,7 @@
 //! ([`responses`]); where that takes too long, the maintenance removes it ([`late_responses`]).
 
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::stats::{self, Change, End};
 use crate::types::{EndpointId, EventId, TenantId};
@@ -39,12 +40,11 @@ pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) ->
     )
     .execute(&mut *db)
     .await?;
+    let endpoints = endpoints(&mut *db, tenant, event).await?;
     let canceled = sqlx::query_scalar!(
         r#"
         WITH gone AS (
-            DELETE FROM queue q USING events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
-            WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3
-                AND q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2
+            DELETE FROM queue q WHERE q.shard = $1 AND q.endpoint_id = ANY($4) AND q.event_id = $2
             RETURNING q.shard, q.endpoint_id, q.event_id
         )
         INSERT INTO settled AS t (shard, endpoint_id, event_id, tenant_id, status, reason, at)
@@ -55,7 +55,8 @@ pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) ->
         "#,
         event.shard().column(),
         event.uuid(),
-        tenant.uuid()
+        tenant.uuid(),
+        &endpoints
     )
     .fetch_all(&mut *db)
     .await?;
@@ -67,17 +68,29 @@ pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) ->
     responses(db, tenant, event).await
 }
 
-/// Removes what receivers answered, to tests too. An event's attempts are all to endpoints of its location.
-pub async fn responses(db: impl PgExecutor<'_>, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE attempts a SET response_headers = NULL, response_body = NULL
-         FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
-         WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3
-             AND a.shard = $1 AND a.endpoint_id = n.id AND a.event_id = $2
-             AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL)",
+/// The endpoints of the event's location: all its attempts are to them, tests too.
+async fn endpoints(db: &mut PgConnection, tenant: TenantId, event: EventId) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "SELECT n.id FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
+         WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3",
         event.shard().column(),
         event.uuid(),
         tenant.uuid()
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Removes what receivers answered.
+pub async fn responses(db: &mut PgConnection, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
+    let endpoints = endpoints(&mut *db, tenant, event).await?;
+    sqlx::query!(
+        "UPDATE attempts a SET response_headers = NULL, response_body = NULL
+         WHERE a.shard = $1 AND a.endpoint_id = ANY($2) AND a.event_id = $3
+             AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL)",
+        event.shard().column(),
+        &endpoints,
+        event.uuid()
     )
     .execute(db)
     .await?;
@@ -85,16 +98,24 @@ pub async fn responses(db: impl PgExecutor<'_>, tenant: TenantId, event: EventId
 }
 
 /// The same for attempts that were in flight for longer than anybody waited.
-pub async fn late_responses(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE attempts a SET response_headers = NULL, response_body = NULL
-         FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
-         WHERE e.expunged_at > now() - $1 * interval '1 second'
-             AND a.shard = e.shard AND a.endpoint_id = n.id AND a.event_id = e.id
-             AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL)",
+pub async fn late_responses(db: &mut PgConnection) -> sqlx::Result<()> {
+    let late = sqlx::query!(
+        r#"
+        SELECT e.tenant_id AS "tenant_id: TenantId", e.id AS "id: EventId" FROM events e
+        WHERE e.expunged_at > now() - $1 * interval '1 second' AND (
+            SELECT true FROM endpoints n
+            CROSS JOIN LATERAL (
+                SELECT 1 FROM attempts a WHERE a.shard = e.shard AND a.endpoint_id = n.id AND a.event_id = e.id
+                    AND (a.response_headers IS NOT NULL OR a.response_body IS NOT NULL) LIMIT 1
+            ) a
+            WHERE n.tenant_id = e.tenant_id AND n.location_id = e.location_id LIMIT 1)
+        "#,
         LATE_FOR_S
     )
-    .execute(db)
+    .fetch_all(&mut *db)
     .await?;
+    for event in late {
+        responses(&mut *db, event.tenant_id, event.id).await?;
+    }
     Ok(())
 }

@@ -141,7 +141,10 @@ pub async fn bodies(
         r#"
         SELECT e.id, e.event_type, e.occurred_at AS "occurred_at: Timestamp", e.channel, e.api_version, e.live_mode, e.data AS "data!"
         FROM unnest($1::int[], $2::uuid[]) AS wanted(shard, id)
-        JOIN events e ON e.shard = wanted.shard AND e.id = wanted.id AND e.data IS NOT NULL
+        -- A join could be turned round, and read all events to find these.
+        CROSS JOIN LATERAL (
+            SELECT * FROM events e WHERE e.shard = wanted.shard AND e.id = wanted.id AND e.data IS NOT NULL LIMIT 1
+        ) e
         "#,
         &shards,
         &ids

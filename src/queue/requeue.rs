@@ -3,6 +3,9 @@
 //! The ladder starts again, attempt numbers go on, and the wire format stays the one of the attempts before. What is pending
 //! is left alone: a row is queued by whoever takes it out of its end, so two that do it at once move each row once. The
 //! caller holds a lock on the endpoints, so that nothing is queued behind a deletion.
+//!
+//! Whether a row is there is asked for each by its key, as a scalar sub-select or a `LATERAL … LIMIT`: a join could be
+//! planned as one over all that waits, by statistics that are always wrong.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -16,6 +19,9 @@ use crate::types::{
 
 /// Deliveries that one statement looks at, so that it stays short whatever few of them are wanted.
 const SCAN: i64 = 2_000;
+
+/// Where counting stops: beyond, it would take longer than a request may.
+const COUNT_MAX: i64 = 500_000;
 
 /// Which deliveries of an endpoint are to be sent again.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,7 +70,7 @@ impl Wanted {
     }
 }
 
-/// How many there are now.
+/// How many there are now, counted up to [`COUNT_MAX`].
 pub async fn count(
     db: &mut PgConnection,
     tenant: TenantId,
@@ -73,7 +79,8 @@ pub async fn count(
 ) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
-        SELECT count(*) AS "count!"
+        SELECT count(*) AS "count!" FROM (
+        SELECT 1
         FROM (
             (SELECT s.event_id FROM settled s
              WHERE $5 <> 'succeeded' AND s.shard = $1 AND s.endpoint_id = $2 AND s.event_id >= $3 AND s.event_id < $4
@@ -82,13 +89,16 @@ pub async fn count(
             (SELECT DISTINCT a.event_id FROM attempts a
              WHERE $5 = 'succeeded' AND a.shard = $1 AND a.endpoint_id = $2 AND a.event_id >= $3 AND a.event_id < $4
                 AND a.tenant_id = $6 AND a.succeeded AND a.cause <> 3
-                AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = a.event_id))
+                AND (SELECT s.event_id FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = a.event_id)
+                    IS NULL)
         ) c
-        JOIN events e ON e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL
-        WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id)
+        CROSS JOIN LATERAL (SELECT e.event_type FROM events e
+            WHERE e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL LIMIT 1) e
+        WHERE (SELECT q.event_id FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id) IS NULL
             AND ($7::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($7) AS p(pattern)
                 WHERE e.event_type = p.pattern OR p.pattern = '*' AND NOT starts_with(e.event_type, $8)
                     OR p.pattern LIKE '%.*' AND starts_with(e.event_type, left(p.pattern, -1))))
+        LIMIT $9) wanted
         "#,
         endpoint.shard().column(),
         endpoint.uuid(),
@@ -97,7 +107,8 @@ pub async fn count(
         wanted.status.as_str(),
         tenant.uuid(),
         wanted.patterns() as _,
-        OPERATIONAL_PREFIX
+        OPERATIONAL_PREFIX,
+        COUNT_MAX
     )
     .fetch_one(db)
     .await
@@ -135,18 +146,21 @@ pub async fn some(
                 AND a.tenant_id = $6 AND a.succeeded AND a.cause <> 3
              ORDER BY a.event_id LIMIT $9)
         ), chosen AS MATERIALIZED (
-            SELECT c.event_id FROM seen c JOIN events e ON e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL
+            SELECT c.event_id FROM seen c
+            CROSS JOIN LATERAL (SELECT e.event_type FROM events e
+                WHERE e.shard = $1 AND e.id = c.event_id AND e.data IS NOT NULL LIMIT 1) e
             WHERE c.status = $5
-                AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id)
-                AND ($5 <> 'succeeded' OR NOT EXISTS (
-                    SELECT 1 FROM settled s WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = c.event_id))
+                AND (SELECT q.event_id FROM queue q WHERE q.shard = $1 AND q.endpoint_id = $2 AND q.event_id = c.event_id) IS NULL
+                AND ($5 <> 'succeeded' OR (SELECT s.event_id FROM settled s
+                    WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = c.event_id) IS NULL)
                 AND ($7::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($7) AS p(pattern)
                     WHERE e.event_type = p.pattern OR p.pattern = '*' AND NOT starts_with(e.event_type, $8)
                         OR p.pattern LIKE '%.*' AND starts_with(e.event_type, left(p.pattern, -1))))
             ORDER BY c.event_id LIMIT $10
         ), ended AS (
-            DELETE FROM settled s USING chosen c
-            WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = c.event_id AND s.status = $5
+            DELETE FROM settled s
+            WHERE s.shard = $1 AND s.endpoint_id = $2 AND s.event_id = ANY(ARRAY(SELECT c.event_id FROM chosen c))
+                AND s.status = $5
             RETURNING s.event_id
         ), queued AS (
             INSERT INTO queue AS t (shard, endpoint_id, event_id, due_at, seq, format_version, cause)
@@ -210,7 +224,8 @@ pub async fn replayable(
         Replayable,
         r#"
         SELECT n.id AS "id: EndpointId", n.format_version,
-            EXISTS (SELECT 1 FROM queue q WHERE q.shard = e.shard AND q.endpoint_id = n.id AND q.event_id = e.id) AS "pending!"
+            (SELECT q.event_id FROM queue q WHERE q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2) IS NOT NULL
+                AS "pending!"
         FROM events e JOIN endpoints n ON n.tenant_id = e.tenant_id AND n.location_id = e.location_id
         WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3 AND n.id = ANY($4) AND n.deleted_at IS NULL
         "#,
@@ -247,9 +262,10 @@ pub async fn event(
                 AND n.location_id = (SELECT e.location_id FROM events e WHERE e.shard = $1 AND e.id = $2 AND e.tenant_id = $3)
             ORDER BY n.id FOR NO KEY UPDATE
         ), ended AS (
-            DELETE FROM settled s USING there n
-            WHERE s.shard = $1 AND s.endpoint_id = n.id AND s.event_id = $2
-                AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2)
+            DELETE FROM settled s
+            WHERE s.shard = $1 AND s.endpoint_id = ANY(ARRAY(SELECT n.id FROM there n)) AND s.event_id = $2
+                AND (SELECT q.event_id FROM queue q WHERE q.shard = $1 AND q.endpoint_id = s.endpoint_id AND q.event_id = $2)
+                    IS NULL
             RETURNING s.endpoint_id, s.status
         ), past AS MATERIALIZED (
             SELECT n.id, coalesce(p.number, 0) AS number, coalesce(p.format_version, n.format_version) AS format_version,
@@ -261,14 +277,14 @@ pub async fn event(
                 WHERE a.shard = $1 AND a.endpoint_id = n.id AND a.event_id = $2 AND a.tenant_id = $3 AND a.cause <> 3
             ) p
             -- One that is pending may be settled at this very moment.
-            WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2)
+            WHERE (SELECT q.event_id FROM queue q WHERE q.shard = $1 AND q.endpoint_id = n.id AND q.event_id = $2) IS NULL
         ), queued AS (
             INSERT INTO queue AS t (shard, endpoint_id, event_id, due_at, seq, format_version, cause)
             SELECT $1, p.id, $2, clock_timestamp(), p.number, p.format_version, 2 FROM past p
             -- What was settled when this began waits for whoever takes it out of there at this moment.
             LEFT JOIN ended d ON d.endpoint_id = p.id
             WHERE d.endpoint_id IS NOT NULL
-                OR NOT EXISTS (SELECT 1 FROM settled s WHERE s.shard = $1 AND s.endpoint_id = p.id AND s.event_id = $2)
+                OR (SELECT s.event_id FROM settled s WHERE s.shard = $1 AND s.endpoint_id = p.id AND s.event_id = $2) IS NULL
             ON CONFLICT DO NOTHING
             RETURNING t.endpoint_id
         ), named AS (

@@ -113,7 +113,7 @@ pub trait Source {
     type Row;
     type Edge: Edge;
 
-    /// At most [`Keyset::fetch`] rows. Fewer, with something beyond, ends the reading for this page.
+    /// [`Keyset::fetch`] rows, or more. Fewer, with something beyond, end the reading for this page.
     fn read(
         &self,
         keyset: Keyset<Self::Edge>,
@@ -126,8 +126,9 @@ pub struct Scanned<T, E> {
     reached: Option<E>,
 }
 
-/// How much more is read each time that a filter leaves a page unfilled.
-const READ_MORE: u16 = 4;
+/// How many rows are read when a filter has left a page unfilled, and how many times as many as before.
+const READ_LEAST: usize = 8;
+const READ_MORE: usize = 4;
 
 impl<E: Edge> Keyset<E> {
     /// Rows to read: one more tells whether there is another page.
@@ -138,16 +139,19 @@ impl<E: Edge> Keyset<E> {
     /// Reads on until the page is full, the list ends, or so many rows have been looked at.
     pub async fn scan<S: Source<Edge = E>>(self, source: &S, most: u16) -> sqlx::Result<Scanned<S::Row, E>> {
         let wanted = usize::from(self.fetch);
-        let (mut keyset, mut left, mut rows) = (self, most, Vec::new());
+        let (mut keyset, mut seen, mut rows) = (self, 0, Vec::new());
         let reached = loop {
             let chunk = source.read(keyset).await?;
             let is_full = chunk.rows.len() >= usize::from(keyset.fetch);
-            left = left.saturating_sub(keyset.fetch);
+            seen += chunk.rows.len();
             rows.extend(chunk.rows.into_iter().filter_map(|(edge, row)| Some((edge, row?))));
+            let left = usize::from(most).saturating_sub(seen);
             match chunk.beyond {
                 Some(edge) if is_full && left > 0 && rows.len() < wanted => {
-                    let fetch = keyset.fetch.saturating_mul(READ_MORE).min(left);
-                    keyset = Self { edge, fetch, ..keyset };
+                    // As many as are likely to hold what is missing, and as many again.
+                    let likely = 2 * (wanted - rows.len()) * seen / rows.len().max(1);
+                    let fetch = likely.clamp(READ_LEAST, usize::from(keyset.fetch) * READ_MORE).min(left);
+                    keyset = Self { edge, fetch: u16::try_from(fetch).unwrap_or(most), ..keyset };
                 }
                 beyond => break beyond,
             }

@@ -166,8 +166,11 @@ pub async fn attempts_of(
             a.duration_ms, a.dns_ms, a.connect_ms, a.tls_ms, a.first_byte_ms, a.remote_addr, a.response_status,
             a.response_headers, a.response_body, a.truncated
         FROM unnest($4::uuid[], $5::uuid[]) WITH ORDINALITY AS k(event_id, id, place)
-        JOIN attempts a ON a.shard = $1 AND a.endpoint_id = $2 AND a.event_id = k.event_id AND a.id = k.id
-        WHERE a.tenant_id = $3
+        -- A join could be turned round, and read all attempts to find these.
+        CROSS JOIN LATERAL (
+            SELECT * FROM attempts a WHERE a.shard = $1 AND a.endpoint_id = $2 AND a.event_id = k.event_id AND a.id = k.id
+                AND a.tenant_id = $3 LIMIT 1
+        ) a
         ORDER BY k.place
         "#,
         endpoint.shard().column(),

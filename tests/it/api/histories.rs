@@ -8,7 +8,7 @@ use crate::helpers::{Answer, Receiver, Tenant, client::Client, spawn};
 const LONG_S: u32 = 3_600;
 
 /// All rows of a list, in pages of two, and the same on the way back.
-async fn walk(client: &Client, path: &str) -> Vec<Value> {
+pub async fn walk(client: &Client, path: &str) -> Vec<Value> {
     let at = |cursor: &str| format!("{path}{}limit=2{cursor}", if path.contains('?') { '&' } else { '?' });
     let mut pages = vec![client.get(&at("")).await.expect(200)];
     while let Some(cursor) = pages.last().unwrap()["next_cursor"].as_str() {

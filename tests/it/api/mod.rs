@@ -19,6 +19,7 @@ mod jobs;
 mod locations;
 mod manners;
 mod once;
+mod plans;
 mod publish;
 mod rebuilt;
 mod reference;

@@ -75,6 +75,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/healthz", Everyone, Nothing),
     route("GET", "/readyz", Everyone, Nothing),
     route("GET", "/openapi.json", Everyone, Nothing),
+    route("GET", "/metrics", Everyone, Nothing),
     route("GET", "/docs", Everyone, Nothing),
     route("GET", "/docs/{file}", Everyone, Nothing),
     route("POST", "/v1/tenants", Operator, NAMED),

@@ -129,8 +129,15 @@ async fn nothing_is_sent_after_a_delete_and_the_history_goes() {
     let mut app = start(settings, database, Roles { api: false, worker: true }).await;
     let uuid = id.strip_prefix("ep_").unwrap();
     sql.until(&format!("SELECT count(*) FROM endpoints WHERE id = '{uuid}'"), 0).await;
-    for table in ["queue", "attempts", "settled", "endpoint_health", "endpoint_versions", "endpoint_secrets"]
-    {
+    for table in [
+        "queue",
+        "attempts",
+        "settled",
+        "endpoint_stats",
+        "endpoint_health",
+        "endpoint_versions",
+        "endpoint_secrets",
+    ] {
         let left = sql.count(&format!("SELECT count(*) FROM {table} WHERE endpoint_id = '{uuid}'")).await;
         assert_eq!(left, 0, "{table}");
     }

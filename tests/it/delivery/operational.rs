@@ -59,7 +59,7 @@ async fn an_endpoint_that_fails_recovers_and_goes_is_told_of() {
     assert_eq!(exhausted["endpoint_id"], hook["id"]);
     assert_eq!(exhausted["location_id"], tenant.location_id.as_str());
     assert_eq!((&exhausted["attempt_count"], &exhausted["last_response_status"]), (&json!(1), &json!(503)));
-    assert_eq!(exhausted["last_error"], "response_status");
+    assert_eq!(exhausted["error"], "response_status");
     assert!(exhausted["diagnosis"].as_str().unwrap().contains("503"), "{exhausted}");
     let failing = &events["posthaste.endpoint.failing"]["data"];
     assert_eq!((&failing["endpoint_id"], &failing["name"]), (&hook["id"], &json!("CRM")));

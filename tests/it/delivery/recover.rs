@@ -178,3 +178,40 @@ async fn of_two_statements_at_once_each_row_is_moved_by_one() {
         app.stop().await;
     }
 }
+
+#[tokio::test]
+async fn what_waits_is_not_read_to_find_what_failed() {
+    const WAITING: i64 = 50_000;
+    let mut app = api().await;
+    let tenant = app.tenant().await;
+    let endpoint = failed(&tenant, "http://127.0.0.1:9999/", 1_000).await;
+    let mut sql = Sql::open(&app.database).await;
+    sql.run(FAIL).await;
+    // Statistics of a quiet time.
+    sql.run("INSERT INTO queue (shard, endpoint_id, event_id, format_version) VALUES (0, gen_random_uuid(), gen_random_uuid(), 1)")
+        .await;
+    sql.run("ANALYZE queue").await;
+    sql.run(&format!(
+        "INSERT INTO queue (shard, endpoint_id, event_id, format_version)
+         SELECT shard, id, gen_random_uuid(), 1 FROM endpoints CROSS JOIN generate_series(1, {WAITING})"
+    ))
+    .await;
+    // As the API connects.
+    for setting in ["seqscan", "bitmapscan", "hashjoin", "mergejoin"] {
+        sql.run(&format!("SET enable_{setting} = off")).await;
+    }
+    let (tenant_id, endpoint_id): (TenantId, EndpointId) =
+        (tenant.id.parse().unwrap(), endpoint["id"].as_str().unwrap().parse().unwrap());
+    let wanted = Wanted { from: Uuid::nil(), below: Uuid::max(), status: Status::Failed, event_types: None };
+    sql.run("BEGIN").await;
+    assert_eq!(requeue::count(&mut sql.0, tenant_id, endpoint_id, &wanted).await.unwrap(), 1_000);
+    let moved = requeue::some(&mut sql.0, tenant_id, endpoint_id, &wanted, None, 500, 1).await.unwrap();
+    assert_eq!(moved.queued, 500);
+    for relation in ["queue", "queue_pkey"] {
+        let read =
+            sql.count(&format!("SELECT pg_stat_get_xact_tuples_returned('{relation}'::regclass)")).await;
+        assert!(read < WAITING / 10, "{read} rows of {relation}");
+    }
+    sql.run("COMMIT").await;
+    app.stop().await;
+}
