@@ -88,7 +88,8 @@ def test(base, key, phases, parameters, config):
     tester = pathlib.Path(sys.executable).parent / "st"
     command = [tester, "--config-file", config, "run", f"{base}/openapi.json", "--phases", phases]
     command += ["--header", f"Authorization: Bearer {key}", *sys.argv[1:]]
-    return subprocess.run(command).returncode
+    # It keeps what it finds in files where it runs.
+    return subprocess.run(command, cwd=config.parent).returncode
 
 
 def main():

@@ -5,7 +5,11 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::OpenOptionsExt, path::Path, syn
 use anyhow::{Context as _, bail};
 use axum::serve::ListenerExt;
 use sqlx::postgres::PgConnectOptions;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{interval, sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
@@ -24,6 +28,7 @@ use crate::{
     maintenance::{self, partitions},
     queue::{bell, handoff},
     seal::Vault,
+    telemetry::metrics::metrics,
     worker::{self, WorkerParts},
 };
 
@@ -31,6 +36,10 @@ use crate::{
 const EMBEDDED_CONNECTIONS: u32 = 120;
 /// At the end: how long requests under way may take.
 const LAST_REQUESTS_WITHIN: Duration = Duration::from_secs(10);
+/// How often metrics that nobody tells are looked at.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+/// At the end: how long a scrape may take.
+const LAST_SCRAPE_WITHIN: Duration = Duration::from_secs(1);
 const OPERATOR_KEY_FILE: &str = "operator.key";
 const MASTER_KEY_FILE: &str = "master.key";
 
@@ -113,6 +122,8 @@ pub struct OperatorKey {
 /// A running program.
 pub struct App {
     pub address: Option<SocketAddr>,
+    /// Of the metrics, where they have a listener of their own.
+    pub metrics_address: Option<SocketAddr>,
     pub operator: OperatorKey,
     database: Database,
     pools: Pools,
@@ -132,8 +143,17 @@ impl App {
         progress: impl Fn(Step) + Send + Sync,
     ) -> anyhow::Result<Self> {
         // Bound first: an address that is taken should not cost the start of a database.
-        let listener = if roles.api { Some(bind(settings.listen, extras.any_port).await?) } else { None };
+        let listener = if roles.api {
+            Some(bind("POSTHASTE_LISTEN", settings.listen, extras.any_port).await?)
+        } else {
+            None
+        };
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let scrapes = match settings.metrics_listen {
+            Some(address) => Some(bind("POSTHASTE_METRICS_LISTEN", address, false).await?),
+            None => None,
+        };
+        let metrics_address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
         let database = Database::open(settings, progress).await?;
         let pools = database.migrate().await?;
         let operator = operator_key(settings)?;
@@ -142,7 +162,7 @@ impl App {
             allow: settings.allow_targets.clone(),
             deny: settings.deny_targets.clone(),
             allow_exact: extras.receivers.clone(),
-            own_listeners: address.into_iter().collect(),
+            own_listeners: address.into_iter().chain(metrics_address).collect(),
             allow_http: settings.allow_http || !extras.receivers.is_empty(),
         }));
         let extra_ca_pem = match &settings.egress_ca_file {
@@ -184,6 +204,10 @@ impl App {
         } else {
             workers.spawn(bell::ring_for_all(pools.api.clone(), handed, stop_work.clone()));
         }
+        workers.spawn(observe(pools.clone(), stop_work.clone()));
+        if let Some(scrapes) = scrapes {
+            workers.spawn(serve_metrics(scrapes, stop_work.clone()));
+        }
         let server = listener.map(|listener| {
             let context = Context::new(ContextParts {
                 pool: pools.api.clone(),
@@ -200,6 +224,7 @@ impl App {
             let manners = Manners {
                 cors_origins: settings.cors_origins.clone(),
                 rate_limit_per_s: settings.rate_limit_per_s,
+                metrics_elsewhere: metrics_address.is_some(),
             };
             let router = api::router(&context, events, &tester, &manners);
             let listener = listener.tap_io(|stream| {
@@ -215,6 +240,7 @@ impl App {
         workers.close();
         Ok(Self {
             address,
+            metrics_address,
             operator,
             database,
             pools,
@@ -252,11 +278,40 @@ impl App {
     }
 }
 
-async fn bind(address: SocketAddr, any_port: bool) -> anyhow::Result<TcpListener> {
+/// Looks after the metrics that nobody tells.
+async fn observe(pools: Pools, stop: CancellationToken) {
+    let mut ticks = interval(OBSERVE_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        pools.gauge();
+        metrics().upkeep();
+    }
+}
+
+/// Until `stop`, so that what happens at the end can be seen.
+async fn serve_metrics(listener: TcpListener, stop: CancellationToken) {
+    let given_up = async {
+        stop.cancelled().await;
+        sleep(LAST_SCRAPE_WITHIN).await;
+    };
+    let serving =
+        axum::serve(listener, api::metrics::alone()).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => if let Err(error) = served {
+            tracing::error!(%error, "the metrics are served no more");
+        },
+        () = given_up => {}
+    }
+}
+
+async fn bind(setting: &str, address: SocketAddr, any_port: bool) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(_) if any_port => Ok(TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?),
-        Err(error) => Err(error).with_context(|| format!("can't listen on {address} (POSTHASTE_LISTEN)")),
+        Err(error) => Err(error).with_context(|| format!("can't listen on {address} ({setting})")),
     }
 }
 

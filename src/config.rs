@@ -36,6 +36,10 @@ pub struct Settings {
     )]
     pub listen: SocketAddr,
 
+    /// Address of the metrics, for scraping; without it, they are at /metrics of the API
+    #[arg(long, env = "POSTHASTE_METRICS_LISTEN", value_name = "ADDR:PORT", global = true)]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// The operator's API key; without it, one is made and kept as operator.key in the data directory
     #[arg(long, env = "POSTHASTE_OPERATOR_KEY", value_name = "KEY", hide_env_values = true, global = true)]
     pub operator_key: Option<String>,

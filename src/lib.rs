@@ -8,7 +8,7 @@
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
 //! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
-//! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`egress`], [`seal`] |
+//! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`filters`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
 //!
 //! See `ARCHITECTURE.md` for the walks through them.
@@ -25,6 +25,7 @@ pub mod egress;
 pub mod endpoints;
 pub mod event_types;
 pub mod events;
+pub mod filters;
 pub mod format_book;
 pub mod formats;
 pub mod idempotency;

@@ -1,4 +1,6 @@
-//! Logs: one line an event on standard error, for people or as JSON.
+//! Logs: one line an event on standard error, for people or as JSON. Metrics: [`metrics`].
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 

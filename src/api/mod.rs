@@ -1,6 +1,7 @@
 //! The HTTP API: the features' routers under one roof, and what says how the process is.
 
 mod health;
+pub mod metrics;
 pub mod reference;
 
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Manners {
     pub cors_origins: Vec<HeaderValue>,
     /// Of one key; 0 is no limit.
     pub rate_limit_per_s: u32,
+    /// `/metrics` has a listener of its own.
+    pub metrics_elsewhere: bool,
 }
 
 /// Answers from this size on are compressed, for callers that take it.
@@ -54,6 +57,7 @@ struct Routers {
     of_context: Router<Context>,
     of_events: Router<EventsState>,
     of_tester: Router<Tester>,
+    of_nothing: Router,
 }
 
 /// Every route there is, with what the reference says of it. `routes!` is the one way to add one.
@@ -77,16 +81,20 @@ fn routes() -> (Routers, OpenApi) {
         .merge(deliveries::test_router())
         .split_for_parts();
     document.merge(of_them);
-    (Routers { of_context, of_events, of_tester }, document)
+    let (of_nothing, of_them) = metrics::router().split_for_parts();
+    document.merge(of_them);
+    (Routers { of_context, of_events, of_tester, of_nothing }, document)
 }
 
 /// The API as it is served.
 pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: &Manners) -> Router {
-    let (Routers { of_context, of_events, of_tester }, _) = routes();
+    let (Routers { of_context, of_events, of_tester, of_nothing }, _) = routes();
+    let metrics = if manners.metrics_elsewhere { Router::new() } else { of_nothing };
     of_context
         .with_state(context.clone())
         .merge(of_events.with_state(events))
         .merge(of_tester.with_state(tester.clone()))
+        .merge(metrics)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))

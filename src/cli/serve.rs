@@ -41,6 +41,9 @@ pub async fn run(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
         println!("operator key: {}", app.operator.key.reveal());
         println!("(shown this once; kept in {})", settings.data_dir.join("operator.key").display());
     }
+    if let Some(address) = app.metrics_address {
+        println!("metrics on http://{address}/metrics");
+    }
     match app.address {
         Some(address) => println!("listening on http://{address}"),
         None => println!("working"),

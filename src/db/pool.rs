@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::types::Clock;
+use crate::{telemetry::metrics::metrics, types::Clock};
 
 const API_CONNECTIONS: u32 = 12;
 const INGEST_CONNECTIONS: u32 = 4;
@@ -54,6 +54,17 @@ pub struct Pools {
     /// Finishes, whose commits don't wait for the disk: what a crash of Postgres forgets of them is sent again.
     pub finish: PgPool,
     pub clock: Clock,
+}
+
+impl Pools {
+    /// Tells the metrics how the connections stand.
+    pub fn gauge(&self) {
+        for (name, pool) in
+            [("api", &self.api), ("ingest", &self.ingest), ("engine", &self.engine), ("finish", &self.finish)]
+        {
+            metrics().pool(name, pool.size(), pool.num_idle());
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

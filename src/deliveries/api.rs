@@ -64,7 +64,8 @@ async fn read(
 /// A pending one is sent now, one that has ended begins again with all its retries; a held one stays held.
 #[utoipa::path(post, path = "/v1/events/{event_id}/deliveries/{endpoint_id}/retry", operation_id = "retry_delivery", tag = "Deliveries",
     security(("key" = ["write"])), responses(
-        (status = 202, description = "The delivery, which will be sent.", body = WholeDelivery)))]
+        (status = 202, description = "The delivery, which will be sent.", body = WholeDelivery),
+        (status = 409, description = "The event's data were expunged.")))]
 async fn retry(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,

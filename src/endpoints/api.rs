@@ -513,6 +513,7 @@ pub fn router() -> OpenApiRouter<Tester> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(subscriptions::read, subscriptions::replace))
+        .routes(routes!(subscriptions::put, subscriptions::remove))
         .routes(routes!(reveal))
         .routes(routes!(rotate))
 }

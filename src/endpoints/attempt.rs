@@ -17,6 +17,7 @@ use crate::{
         refill::EventBody,
     },
     signing::Signer,
+    telemetry::metrics::metrics,
     types::{Clock, EventId, Timestamp},
 };
 
@@ -90,6 +91,8 @@ impl Request<'_> {
         };
         let (observed, error, response) = observe(&plan.format, exchange.as_ref(), clock.now());
         let timings = exchange.as_ref().map(|exchange| exchange.timings).unwrap_or_default();
+        metrics()
+            .attempt(error.as_ref().map(|(class, _)| *class), Duration::from_millis(timings.total_ms.into()));
         let ms = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
         let remote_addr = exchange.as_ref().and_then(|exchange| exchange.remote_addr);
         let attempt = Attempt {

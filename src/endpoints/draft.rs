@@ -25,7 +25,7 @@ pub const MAX_IN_FLIGHT_DEFAULT: u32 = 8;
 const MAX_IN_FLIGHT_MAX: u32 = 256;
 const RATE_LIMIT_MAX_PER_S: u32 = 10_000;
 /// Patterns of one endpoint.
-const EVENT_TYPES_MAX: usize = 100;
+pub const EVENT_TYPES_MAX: usize = 100;
 
 /// An endpoint to be made.
 #[derive(Deserialize, ToSchema)]
@@ -415,17 +415,24 @@ pub fn check_patterns(
                 Err("is given twice".to_owned())
             } else if already.contains(text) {
                 Ok(pattern)
-            } else if tenant.catalogue.is_archived(text) {
-                Err("is archived, and takes no new subscriptions".to_owned())
-            } else if (!tenant.allow_unknown_event_types || pattern.is_operational())
-                && !tenant.catalogue.offers(&pattern)
-            {
-                Err("is not an event type of this tenant".to_owned())
             } else {
-                Ok(pattern)
+                check_new_pattern(&pattern, tenant).map(|()| pattern)
             }
         });
         patterns.extend(fields.take(format!("{pointer}/{at}{member}"), pattern));
     }
     (patterns.len() == texts.len()).then_some(patterns)
+}
+
+/// Whether the tenant can get anything by a new subscription to this pattern.
+pub fn check_new_pattern(pattern: &Pattern, tenant: &TenantSettings) -> Result<(), String> {
+    if tenant.catalogue.is_archived(pattern.as_str()) {
+        return Err("is archived, and takes no new subscriptions".to_owned());
+    }
+    let is_free = tenant.allow_unknown_event_types && !pattern.is_operational();
+    if is_free || tenant.catalogue.offers(pattern) {
+        Ok(())
+    } else {
+        Err("is not an event type of this tenant".to_owned())
+    }
 }

@@ -413,7 +413,7 @@ pub async fn touch(
     insert_version(db, tenant, id, now).await
 }
 
-/// Replaces the whole set.
+/// Replaces the whole set. What stays in it keeps its filter.
 pub async fn set_patterns(
     db: &mut PgConnection,
     tenant: TenantId,
@@ -441,6 +441,81 @@ pub async fn set_patterns(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// A pattern, and its filter if it has one.
+pub struct SubscriptionRow {
+    pub event_type: String,
+    pub filter: Option<String>,
+}
+
+pub async fn subscriptions(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+) -> sqlx::Result<Vec<SubscriptionRow>> {
+    sqlx::query_as!(
+        SubscriptionRow,
+        "SELECT event_type, filter FROM subscriptions WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY event_type",
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Adds a subscription, or gives the one that is there this filter.
+pub async fn put_subscription(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+    pattern: &Pattern,
+    filter: Option<&str>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO subscriptions (tenant_id, endpoint_id, event_type, filter, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant_id, endpoint_id, event_type) DO UPDATE SET filter = excluded.filter",
+        tenant.uuid(),
+        id.uuid(),
+        pattern.as_str(),
+        filter,
+        now.datetime()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn delete_subscription(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+    pattern: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM subscriptions WHERE tenant_id = $1 AND endpoint_id = $2 AND event_type = $3",
+        tenant.uuid(),
+        id.uuid(),
+        pattern
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Filters of all endpoints of the location that this one is in.
+pub async fn filters_beside(db: impl PgExecutor<'_>, tenant: TenantId, id: EndpointId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM endpoints e
+           JOIN subscriptions s ON s.tenant_id = e.tenant_id AND s.endpoint_id = e.id
+           WHERE e.tenant_id = $1 AND e.deleted_at IS NULL AND s.filter IS NOT NULL
+               AND e.location_id = (SELECT o.location_id FROM endpoints o WHERE o.tenant_id = $1 AND o.id = $2)"#,
+        tenant.uuid(),
+        id.uuid()
+    )
+    .fetch_one(db)
+    .await
 }
 
 pub async fn pause(

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     deliveries, endpoints,
     event_types::operational,
+    filters::{self, Subject},
     format_book::FormatBook,
     locations::LocationRef,
     queue::{
@@ -142,8 +143,22 @@ impl Announcer {
     ) -> Result<Option<NewEvent>, AnnounceError> {
         let event_type =
             EventType::parse(news.event_type).map_err(|error| AnnounceError::Fault(error.to_string()))?;
+        let occurred_at = milliseconds(notice.at);
+        let subject = || {
+            Subject::new(&filters::Event {
+                event_type: news.event_type,
+                data: std::str::from_utf8(&news.data).unwrap_or("null"),
+                channel: None,
+                tags: None,
+                timestamp: &occurred_at.to_string(),
+                live_mode: true,
+                location_id: &routing.location_id.to_string(),
+                api_version: None,
+            })
+        };
         let deliveries: Vec<NewDelivery> = routing
-            .matching(&event_type)
+            .matching(&event_type, subject)
+            .into_iter()
             .map(|endpoint| NewDelivery {
                 endpoint_id: endpoint.endpoint_id,
                 format_version: endpoint.format_version,
@@ -160,7 +175,7 @@ impl Announcer {
             routing_version: routing.version,
             key_id: None,
             event_type: news.event_type.to_owned(),
-            occurred_at: milliseconds(notice.at),
+            occurred_at,
             channel: None,
             api_version: None,
             live_mode: true,

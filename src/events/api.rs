@@ -16,7 +16,9 @@ use super::{
     ingest::Ingest,
     publish,
     queries::{self, EventRow},
+    reasons::{self, NotMatched},
     routing::RoutingTable,
+    trial,
 };
 use crate::{
     auth::{Context, Tenant, scope},
@@ -36,7 +38,7 @@ use crate::{
 };
 
 /// Events that are looked at for one page of a list.
-const SCAN_MAX: u16 = 2_000;
+pub(super) const SCAN_MAX: u16 = 2_000;
 
 /// What publishing needs besides the context.
 #[derive(Clone)]
@@ -113,6 +115,9 @@ struct WholeEvent {
     data: Option<Box<RawValue>>,
     /// One for each endpoint that it was sent to.
     deliveries: Vec<Delivery>,
+    /// The other endpoints of its location, and what keeps it from them: as their subscriptions are now, not as they were when
+    /// it was published.
+    not_matched: Vec<NotMatched>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -136,12 +141,12 @@ struct ListQuery {
     until: Option<String>,
 }
 
-struct Events<'a> {
-    pool: &'a PgPool,
-    tenant: TenantId,
-    location: LocationId,
-    range: IdRange,
-    event_type: Option<Pattern>,
+pub(super) struct Events<'a> {
+    pub pool: &'a PgPool,
+    pub tenant: TenantId,
+    pub location: LocationId,
+    pub range: IdRange,
+    pub event_type: Option<Pattern>,
 }
 
 impl Source for Events<'_> {
@@ -188,14 +193,15 @@ async fn list(
 
 /// Read an event
 ///
-/// With its data and its deliveries.
+/// With its data, its deliveries, and why other endpoints of its location did not get it.
 #[utoipa::path(get, path = "/v1/events/{event_id}", operation_id = "read_event", tag = "Events",
     security(("key" = ["read"])), responses((status = 200, description = "The event.", body = WholeEvent)))]
 async fn read(
-    State(context): State<Context>,
+    State(state): State<EventsState>,
     tenant: Tenant<scope::Read>,
     Path(id): Path<EventId>,
 ) -> Result<Json<WholeEvent>, ApiError> {
+    let context = &state.context;
     let (event, data) = queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let data = match data {
         None => None,
@@ -206,7 +212,9 @@ async fn read(
     };
     let pairs: Vec<_> = event.endpoint_ids.iter().map(|endpoint| (*endpoint, id)).collect();
     let deliveries = deliveries::describe(&context.pool, tenant.id, &pairs).await?;
-    Ok(Json(WholeEvent { event: event.into(), data, deliveries }))
+    let text = data.as_deref().map(RawValue::get);
+    let not_matched = reasons::not_matched(&state.routing, tenant.id, &event, text).await?;
+    Ok(Json(WholeEvent { event: event.into(), data, deliveries, not_matched }))
 }
 
 pub fn router() -> OpenApiRouter<EventsState> {
@@ -215,5 +223,6 @@ pub fn router() -> OpenApiRouter<EventsState> {
         .routes(routes!(publish::publish, list))
         .routes(batch)
         .routes(routes!(read))
+        .routes(routes!(trial::preview))
         .routes(routes!(expunge::expunge))
 }

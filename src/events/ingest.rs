@@ -3,7 +3,7 @@
 //! One statement is under way at a time. A publish that comes alone is stored at once; under load hundreds share a round
 //! trip and a flush to disk. One that fails takes nobody along: the batch is halved until it stands alone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use crate::{
         ingest::{self, Ingested, NewEvent},
         refill::EventBody,
     },
+    telemetry::metrics::metrics,
     web::{ApiError, error::is_away},
 };
 
@@ -88,13 +89,23 @@ impl Ingest {
         {
             return Ok(replayed);
         }
+        let started = Instant::now();
         let outcomes = ingest::ingest(&mut transaction, events).await.map_err(told)?;
         if outcomes.iter().any(|outcome| *outcome != Ingested::Committed) {
             return Ok(Ingested::Stale);
         }
         transaction.commit().await?;
+        count(&outcomes, started);
         Ok(Ingested::Committed)
     }
+}
+
+/// Of one statement that was answered.
+fn count(outcomes: &[Ingested], started: Instant) {
+    let accepted = outcomes.iter().filter(|outcome| **outcome == Ingested::Committed).count();
+    metrics().events_accepted.increment(u64::try_from(accepted).unwrap_or_default());
+    metrics().ingest_batch_events.record(outcomes.len() as f64);
+    metrics().ingest_duration.record(started.elapsed());
 }
 
 fn told(error: sqlx::Error) -> ApiError {
@@ -157,10 +168,14 @@ impl Batcher {
         let mut outcomes = Vec::with_capacity(events.len());
         let mut parts = vec![events];
         while let Some(part) = parts.pop() {
+            let started = Instant::now();
             let stored = match self.pool.acquire().await {
                 Ok(mut connection) => ingest::ingest(&mut connection, part).await,
                 Err(error) => Err(error),
             };
+            if let Ok(stored) = &stored {
+                count(stored, started);
+            }
             match stored {
                 Ok(stored) => outcomes.extend(stored.into_iter().map(Ok)),
                 Err(error) => {

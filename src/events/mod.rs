@@ -10,7 +10,9 @@ pub mod ingest;
 mod model;
 mod publish;
 pub mod queries;
+mod reasons;
 mod routing;
+mod trial;
 
 pub use announce::Announcer;
 pub use api::{EventsState, router};

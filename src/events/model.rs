@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::routing::{Routed, Routing};
+use super::routing::Routing;
 use crate::{
     locations::{Channel, LocationRef},
     types::{
@@ -249,13 +249,6 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
     };
     if let Some(fixed) = fixed.filter(|fixed| !routing.has_channel(*fixed)) {
         return Err(Refusal::ChannelDisconnected(fixed));
-    }
-    let is_object = draft.data.starts_with('{');
-    if !is_object && routing.matching(&draft.event_type).any(Routed::requires_object) {
-        return Err(Refusal::Field(
-            "/data",
-            "must be an object, for the wire format of an endpoint that gets it".into(),
-        ));
     }
     let broken = routing.broken_rules(draft.event_type.as_str(), &draft.data);
     if broken.is_empty() { Ok(channel) } else { Err(Refusal::Rules(broken)) }

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     auth::{Publisher, extract::UNKNOWN_KEY},
+    filters::{self, Subject},
     idempotency,
-    locations::LocationRef,
+    locations::{Channel, LocationRef},
     queue::ingest::{BatchClaim, Claim, Ingested, NewDelivery, NewEvent},
     types::{EventId, LocationId, Shard},
     web::{
@@ -118,7 +119,23 @@ fn ready(
 ) -> Result<(NewEvent, Bytes), ApiError> {
     let channel = allow(draft, routing).map_err(|refusal| told(refusal, ""))?;
     let occurred_at = draft.timestamp.unwrap_or_else(|| milliseconds(state.context.clock.now()));
-    let matching: Vec<_> = routing.matching(&draft.event_type).collect();
+    let subject = || {
+        Subject::new(&filters::Event {
+            event_type: draft.event_type.as_str(),
+            data: &draft.data,
+            channel: channel.map(Channel::as_str),
+            tags: draft.tags.as_deref(),
+            timestamp: &occurred_at.to_string(),
+            live_mode: draft.live_mode,
+            location_id: &routing.location_id.to_string(),
+            api_version: draft.api_version.as_deref(),
+        })
+    };
+    let matching = routing.matching(&draft.event_type, subject);
+    if !draft.data.starts_with('{') && matching.iter().any(|endpoint| endpoint.requires_object()) {
+        let detail = "must be an object, for the wire format of an endpoint that gets it";
+        return Err(ApiError::invalid("/data", detail));
+    }
     let published = Published {
         id,
         event_type: draft.event_type.as_str().to_owned(),

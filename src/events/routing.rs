@@ -1,6 +1,6 @@
 //! Who gets an event: a location's routing table, in memory, by version.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::LazyCell, collections::HashMap, sync::Arc};
 
 use jsonschema::Validator;
 use moka::future::Cache;
@@ -9,6 +9,7 @@ use sqlx::PgPool;
 
 use crate::{
     event_types::{self, Catalogue, compile_schema},
+    filters::{Filter, Subject},
     format_book::FormatBook,
     formats::Format,
     locations::{Channel, LocationRef},
@@ -20,6 +21,8 @@ use crate::{
 
 /// Locations whose tables are remembered.
 const CACHE_ENTRIES: u64 = 50_000;
+/// Filters that are remembered compiled, whichever tables they are in.
+const FILTERS_COMPILED: u64 = 20_000;
 /// Errors told of one payload.
 const BROKEN_RULES_MAX: usize = 20;
 
@@ -42,10 +45,42 @@ pub struct Routed {
     /// `None`: a number that this program doesn't know.
     pub format: Option<Arc<Format>>,
     pub held: bool,
-    patterns: Vec<Pattern>,
+    wanted: Vec<Wanted>,
+}
+
+/// A pattern with its condition.
+struct Wanted {
+    pattern: Pattern,
+    /// `Err`: it was stored, and is none any more.
+    filter: Option<Result<Arc<Filter>, String>>,
+}
+
+impl Wanted {
+    fn outcome(&self, subject: &Subject) -> Result<bool, String> {
+        match &self.filter {
+            None => Ok(true),
+            Some(Ok(filter)) => filter.matches(subject),
+            Some(Err(why)) => Err(why.clone()),
+        }
+    }
+}
+
+/// What kept an event from an endpoint.
+pub enum WhyNot {
+    /// No subscription is for its type.
+    EventType,
+    /// The conditions of those that are say no.
+    Filter,
+    /// One of them could not be evaluated.
+    FilterFailed(String),
 }
 
 impl Routed {
+    /// Its subscriptions that are for this type.
+    fn asking(&self, event_type: &EventType) -> impl Iterator<Item = &Wanted> {
+        self.wanted.iter().filter(move |wanted| wanted.pattern.matches(event_type))
+    }
+
     /// Publishing data that is no object would break its receiver.
     pub fn requires_object(&self) -> bool {
         self.format.as_ref().is_some_and(|format| format.requires_data_object())
@@ -53,10 +88,35 @@ impl Routed {
 }
 
 impl Routing {
-    pub fn matching(&self, event_type: &EventType) -> impl Iterator<Item = &Routed> {
-        self.endpoints
-            .iter()
-            .filter(move |endpoint| endpoint.patterns.iter().any(|pattern| pattern.matches(event_type)))
+    /// Who gets an event. `subject` is made only where a filter asks for it.
+    pub fn matching(&self, event_type: &EventType, subject: impl FnOnce() -> Subject) -> Vec<&Routed> {
+        let subject = LazyCell::new(subject);
+        let gets = |endpoint: &&Routed| {
+            let mut asked = endpoint.asking(event_type).peekable();
+            // Whoever gets it without a condition needs no look at the event.
+            asked.peek().is_some()
+                && (endpoint.asking(event_type).any(|wanted| wanted.filter.is_none())
+                    || asked.any(|wanted| wanted.outcome(&subject) == Ok(true)))
+        };
+        self.endpoints.iter().filter(gets).collect()
+    }
+
+    /// Why an endpoint would not get an event, as its subscriptions are in this table; `None` where it would.
+    pub fn why_not(&self, endpoint: &Routed, event_type: &EventType, subject: &Subject) -> Option<WhyNot> {
+        let outcomes: Vec<_> = endpoint.asking(event_type).map(|wanted| wanted.outcome(subject)).collect();
+        if outcomes.contains(&Ok(true)) {
+            return None;
+        }
+        let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        Some(match (failed, outcomes.is_empty()) {
+            (_, true) => WhyNot::EventType,
+            (Some(why), false) => WhyNot::FilterFailed(why.clone()),
+            (None, false) => WhyNot::Filter,
+        })
+    }
+
+    pub fn endpoints(&self) -> &[Routed] {
+        &self.endpoints
     }
 
     /// What the type's schema says against this data: pointers into it, and why.
@@ -84,6 +144,19 @@ pub struct RoutingTable {
     pool: PgPool,
     formats: FormatBook,
     by_location: Cache<(TenantId, Key), Arc<Routing>>,
+    filters: Filters,
+}
+
+/// Compiled filters by their text: a table that is read anew has mostly the ones it had.
+type Filters = moka::sync::Cache<String, Arc<Filter>>;
+
+fn compiled(filters: &Filters, text: &str) -> Result<Arc<Filter>, String> {
+    if let Some(filter) = filters.get(text) {
+        return Ok(filter);
+    }
+    let filter = Arc::new(Filter::compile(text).map_err(|error| error.detail)?);
+    filters.insert(text.to_owned(), Arc::clone(&filter));
+    Ok(filter)
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -103,7 +176,12 @@ impl Key {
 
 impl RoutingTable {
     pub fn new(pool: PgPool, formats: FormatBook) -> Self {
-        Self { pool, formats, by_location: Cache::new(CACHE_ENTRIES) }
+        Self {
+            pool,
+            formats,
+            by_location: Cache::new(CACHE_ENTRIES),
+            filters: Filters::new(FILTERS_COMPILED),
+        }
     }
 
     /// The table of a tenant's location, or `None` where it has no such location.
@@ -112,7 +190,7 @@ impl RoutingTable {
         if let Some(known) = self.by_location.get(&key).await {
             return Ok(Some(known));
         }
-        let loaded = load(&self.pool, &self.formats, tenant, location).await?.map(Arc::new);
+        let loaded = load(&self.pool, &self.formats, &self.filters, tenant, location).await?.map(Arc::new);
         if let Some(routing) = &loaded {
             self.by_location.insert(key, Arc::clone(routing)).await;
         }
@@ -128,6 +206,7 @@ impl RoutingTable {
 async fn load(
     pool: &PgPool,
     formats: &FormatBook,
+    filters: &Filters,
     tenant: TenantId,
     location: &LocationRef,
 ) -> sqlx::Result<Option<Routing>> {
@@ -138,13 +217,13 @@ async fn load(
         SELECT l.id AS "location_id: LocationId", l.routing_version, l.channels, t.validate_payloads, t.allow_unknown_event_types,
             e.id AS "endpoint_id?: EndpointId", e.format_version AS "format_version?",
             (e.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
-            coalesce(s.patterns, '{}') AS "patterns!"
+            coalesce(s.patterns, '{}') AS "patterns!", coalesce(s.filters, '{}') AS "filters!: Vec<Option<String>>"
         FROM locations l
         JOIN tenants t ON t.id = l.tenant_id
         LEFT JOIN endpoints e ON e.tenant_id = l.tenant_id AND e.location_id = l.id AND e.deleted_at IS NULL
         LEFT JOIN endpoint_health h ON h.shard = e.shard AND h.endpoint_id = e.id
         LEFT JOIN LATERAL (
-            SELECT array_agg(s.event_type) AS patterns FROM subscriptions s
+            SELECT array_agg(s.event_type) AS patterns, array_agg(s.filter) AS filters FROM subscriptions s
             WHERE s.tenant_id = e.tenant_id AND s.endpoint_id = e.id
         ) s ON true
         WHERE l.tenant_id = $1 AND l.deleted_at IS NULL
@@ -181,14 +260,18 @@ async fn load(
     let formats = formats.of(pool, rows.iter().filter_map(|row| row.format_version)).await?;
     for row in &rows {
         if let (Some(endpoint_id), Some(format_version)) = (row.endpoint_id, row.format_version) {
-            let patterns =
-                row.patterns.iter().filter_map(|text| Pattern::parse(text.as_str()).ok()).collect();
+            let subscriptions = row.patterns.iter().zip(&row.filters);
+            let wanted = subscriptions.filter_map(|(pattern, filter)| {
+                let pattern = Pattern::parse(pattern.as_str()).ok()?;
+                Some(Wanted { pattern, filter: filter.as_deref().map(|text| compiled(filters, text)) })
+            });
+            let wanted = wanted.collect();
             routing.endpoints.push(Routed {
                 endpoint_id,
                 format_version,
                 format: formats.get(&format_version).cloned(),
                 held: row.held,
-                patterns,
+                wanted,
             });
         }
     }

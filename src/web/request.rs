@@ -14,10 +14,13 @@ use axum::{
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
+use crate::telemetry::metrics::metrics;
 
 /// Longest `X-Request-Id` that is taken over from a caller.
 const REQUEST_ID_MAX_BYTES: usize = 128;
 const REQUEST_ID: &str = "x-request-id";
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// The id under which a request is found in answers, logs and the audit log.
 #[derive(Clone, Debug)]
@@ -63,7 +66,11 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
     if response.status().is_client_error() || response.status().is_server_error() {
         response = write_problem(response, &id, &method, &route);
     }
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let took = started.elapsed();
+    // Any word can be a method; those that routes have are few.
+    let known = if METHODS.contains(&method) { method.as_str() } else { "other" };
+    metrics().request(known, &route, response.status().as_u16(), took);
+    let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::debug!(%method, route, status = response.status().as_u16(), duration_us, request_id = id.as_str(), "request");
     response.headers_mut().insert(REQUEST_ID, id.0);
     response

@@ -19,6 +19,7 @@ use crate::{
         Turn, control,
         finish::{self, Applied, Finished, HealthChange, Verdict},
     },
+    telemetry::metrics::metrics,
     types::{EndpointId, EventId, LocationId, Timestamp},
     web::error::is_away,
 };
@@ -143,8 +144,13 @@ impl Flusher {
         let mut report = Vec::with_capacity(batch.len());
         let mut parts: Vec<(Vec<Finished>, Vec<HealthChange>)> = vec![(batch, health)];
         while let Some((mut part, health)) = parts.pop() {
+            let started = Instant::now();
             match self.insist(node, &part, &health).await {
-                Ok(applied) => tell(&part, &applied, &mut report),
+                Ok(applied) => {
+                    metrics().finish_batch_results.record(part.len() as f64);
+                    metrics().finish_duration.record(started.elapsed());
+                    tell(&part, &applied, &mut report);
+                }
                 Err(error) if is_away(&error) => {
                     tracing::error!(%error, results = part.len(), "results are given up; the next owner sends these again");
                     report.extend(part.iter().map(|one| (one.turn(), Written::Lost)));
@@ -205,6 +211,7 @@ fn tell(batch: &[Finished], applied: &[Applied], report: &mut Report) {
     let applied: HashMap<(EndpointId, EventId), Option<Timestamp>> =
         applied.iter().map(|one| ((one.endpoint_id, one.event_id), one.due_at)).collect();
     report.extend(batch.iter().map(|one| {
+        count(one, applied.contains_key(&(one.endpoint_id, one.event_id)));
         let written = match (&one.verdict, applied.get(&(one.endpoint_id, one.event_id))) {
             (Verdict::Succeeded, _) | (_, Some(None)) => Written::Ended,
             (_, Some(Some(due_at))) => Written::Due(*due_at),
@@ -212,6 +219,15 @@ fn tell(batch: &[Finished], applied: &[Applied], report: &mut Report) {
         };
         (one.turn(), written)
     }));
+}
+
+/// Deliveries that have ended with this. One that was written before, or that somebody else has changed, is not applied.
+fn count(one: &Finished, is_applied: bool) {
+    match one.verdict {
+        Verdict::Succeeded => metrics().deliveries_succeeded.increment(1),
+        Verdict::Failed { .. } if is_applied => metrics().deliveries_failed.increment(1),
+        Verdict::Failed { .. } | Verdict::Retry { .. } => {}
+    }
 }
 
 /// The same result with less to store: without what was answered, without its attempt, without its end (which has no

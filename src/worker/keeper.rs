@@ -51,7 +51,8 @@ impl Lease {
         self.until_us.store(started_us + hold_us, Ordering::Relaxed);
     }
 
-    fn left(&self) -> Option<Duration> {
+    /// How long it holds without a further beat.
+    pub fn left(&self) -> Option<Duration> {
         let left_us = self.until_us.load(Ordering::Relaxed) - boot_time_us();
         u64::try_from(left_us).ok().filter(|left| *left > 0).map(Duration::from_micros)
     }

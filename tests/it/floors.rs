@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("db", 1),
     ("signing", 1),
     ("formats", 1),
+    ("filters", 1),
     ("egress", 1),
     ("seal", 1),
     ("auth", 2),

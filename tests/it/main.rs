@@ -7,3 +7,4 @@ mod delivery;
 mod embedded;
 mod floors;
 mod helpers;
+mod metrics;

@@ -15,7 +15,7 @@ use crate::web::{
 };
 
 /// What stands in paths. One that an operation describes itself is left as it is.
-const PATH_PARAMETERS: [(&str, &str, &str); 9] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 10] = [
     ("tenant_id", "TenantId", "The tenant."),
     ("key_id", "KeyId", "The key."),
     ("location_id", "LocationRef", "The location: its id or its `external_id`."),
@@ -23,6 +23,7 @@ const PATH_PARAMETERS: [(&str, &str, &str); 9] = [
     ("event_id", "EventId", "The event."),
     ("job_id", "JobId", "The job."),
     ("name", "EventTypeName", "The event type."),
+    ("pattern", "EventTypePattern", "The subscription's pattern."),
     ("format", "FormatName", "The wire format."),
     ("preset", "PresetName", "The preset."),
 ];

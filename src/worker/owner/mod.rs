@@ -31,6 +31,7 @@ use super::{
 use crate::{
     endpoints::Target,
     queue::{Row, Turn, bell::Ring, ownership, refill::LaneRoom},
+    telemetry::metrics::metrics,
     types::{EndpointId, SHARD_COUNT, Shard},
 };
 
@@ -213,10 +214,27 @@ impl Owner {
                     }
                 }
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() && !self.stopping => {}
-                _ = commands.tick() => self.read_commands(),
+                _ = commands.tick() => {
+                    self.gauge();
+                    self.read_commands();
+                }
                 _ = sweeps.tick() => self.sweep(),
             }
         }
+    }
+
+    /// Tells the metrics how things stand.
+    fn gauge(&self) {
+        let metrics = metrics();
+        let survey = self.scheduler.survey(self.now());
+        metrics.attempts_in_flight.set(self.scheduler.in_flight() as f64);
+        metrics.results_waiting.set(self.unwritten as f64);
+        metrics.scheduler_lanes.set(survey.lanes as f64);
+        metrics.scheduler_rows.set(survey.rows as f64);
+        metrics.due_lag.set(survey.due_lag.as_secs_f64());
+        metrics.shards_owned.set(self.owned.iter().filter(|owned| **owned).count() as f64);
+        let left = self.lease.as_ref().and_then(Lease::left).unwrap_or_default();
+        metrics.lease_left.set(left.as_secs_f64());
     }
 
     /// Starts everything that can be started now.

@@ -17,13 +17,14 @@ mod turns;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    time::Duration,
 };
 
 use uuid::Uuid;
 
 use crate::{
     queue::{Turn, handoff::Parcel},
-    types::{EndpointId, EventId, Shard},
+    types::{EndpointId, EventId, Shard, Timestamp},
 };
 use lane::Lane;
 use readers::Readers;
@@ -54,6 +55,16 @@ pub struct Terms {
     pub rate_per_s: Option<u32>,
     /// Paused, disabled or deleted: nothing is sent.
     pub held: bool,
+}
+
+/// What the scheduler holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Survey {
+    pub lanes: usize,
+    /// Rows that are ready to be sent.
+    pub rows: usize,
+    /// For how long the oldest of those that may be sent has been due.
+    pub due_lag: Duration,
 }
 
 pub struct Scheduler {
@@ -93,6 +104,26 @@ impl Scheduler {
 
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// How things stand at `now`. Looks at every lane.
+    pub fn survey(&self, now: Micros) -> Survey {
+        let due_at = |lane: &Lane| {
+            let row = lane.ready.front()?.row;
+            Some(row.due_at.unwrap_or_else(|| Timestamp::of_id(row.event_id.uuid())).unix_us())
+        };
+        let oldest = self
+            .lanes
+            .values()
+            .filter(|lane| lane.may_send() && lane.next_start_at() <= now)
+            .filter_map(due_at)
+            .min();
+        let lag_us = u64::try_from(now - oldest.unwrap_or(now)).unwrap_or_default();
+        Survey {
+            lanes: self.lanes.len(),
+            rows: self.lanes.values().map(|lane| lane.ready.len()).sum(),
+            due_lag: Duration::from_micros(lag_us),
+        }
     }
 
     /// Shards were taken just now. Whoever had them may have sent till then: lanes with a rate wait for one gap, and

@@ -10,6 +10,7 @@ mod endpoint_states;
 mod endpoints;
 mod event_types;
 mod expunge;
+mod filters;
 mod formats;
 mod histories;
 mod idempotency;

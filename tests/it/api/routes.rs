@@ -63,6 +63,7 @@ const OWN_FORMAT: &str = r#"{"envelope": {"id": "{{id}}"}, "signatures": [{"head
     "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
 const NEW_FORMAT: &str = r#"{"timeout_ms": 5000, "name": "another", "envelope": "{{data}}", "signatures": [{"header": "x-signature",
     "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}]}"#;
+const TRIAL: &str = r#"{"filter": "true", "event_type": "*"}"#;
 const PREVIEW: &str = r#"{"format": "standard", "event": {"type": "message.sent", "data": {}}}"#;
 const RECOVER: Takes = Object(r#"{"rate_per_s": 100, "since": "2026-01-01T00:00:00Z"}"#);
 
@@ -74,6 +75,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/healthz", Everyone, Nothing),
     route("GET", "/readyz", Everyone, Nothing),
     route("GET", "/openapi.json", Everyone, Nothing),
+    route("GET", "/metrics", Everyone, Nothing),
     route("GET", "/docs", Everyone, Nothing),
     route("GET", "/docs/{file}", Everyone, Nothing),
     route("POST", "/v1/tenants", Operator, NAMED),
@@ -104,6 +106,14 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/endpoints/{endpoint_id}/resume", WRITE, Nothing),
     route("GET", "/v1/endpoints/{endpoint_id}/subscriptions", READ, Nothing),
     route("PUT", "/v1/endpoints/{endpoint_id}/subscriptions", WRITE, List(r#"[{"event_type": "*"}]"#)),
+    route(
+        "PUT",
+        "/v1/endpoints/{endpoint_id}/subscriptions/{pattern}",
+        WRITE,
+        Perhaps(r#"{"filter": "true"}"#),
+    ),
+    route("DELETE", "/v1/endpoints/{endpoint_id}/subscriptions/{pattern}", WRITE, Nothing),
+    route("POST", "/v1/endpoints/{endpoint_id}/subscriptions/preview", READ, Object(TRIAL)),
     route("GET", "/v1/endpoints/{endpoint_id}/secret", SECRETS, Nothing),
     route("POST", "/v1/endpoints/{endpoint_id}/secret/rotate", SECRETS, Perhaps(r#"{"grace_period_s": 60}"#)),
     route("POST", "/v1/endpoints/{endpoint_id}/test", WRITE, Perhaps(r#"{"event_type": "message.sent"}"#)),
@@ -203,9 +213,12 @@ impl Ids {
         filled
     }
 
-    /// Those that are the tenant's own: presets and files are everybody's.
+    /// Those that are the tenant's own: presets, files and patterns are everybody's.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(place, _)| !["{preset}", "{file}"].contains(place)).map(|(_, id)| id.as_str())
+        self.0
+            .iter()
+            .filter(|(place, _)| !["{preset}", "{file}", "{pattern}"].contains(place))
+            .map(|(_, id)| id.as_str())
     }
 
     /// Ids of the same form that name nothing.
@@ -220,7 +233,7 @@ impl Ids {
     }
 }
 
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 11] = [
     ("{tenant_id}", "ten_"),
     ("{key_id}", "key_"),
     ("{location_id}", "loc_"),
@@ -228,6 +241,7 @@ const PLACES: [(&str, &str); 10] = [
     ("{event_id}", "evt_"),
     ("{job_id}", "job_"),
     ("{name}", ""),
+    ("{pattern}", ""),
     ("{format}", ""),
     ("{preset}", ""),
     ("{file}", ""),
@@ -241,7 +255,8 @@ pub struct Household {
 
 pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
     let tenant = app.tenant().await;
-    let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
+    let endpoint =
+        tenant.endpoint(&receiver.url("/hook"), json!({"event_types": ["message.*", "message.sent"]})).await;
     let event = tenant.publish("message.incoming", json!({"text": "private"})).await;
     receiver.next().await;
     tenant.delivery_when(&event, &endpoint, |delivery| delivery["status"] == "succeeded").await;
@@ -265,6 +280,7 @@ pub async fn household(app: &TestApp, receiver: &mut Receiver) -> Household {
         text(&event),
         text(&job),
         "own.type".into(),
+        "message.sent".into(),
         "own_format".into(),
         "standard".into(),
         "index.html".into(),

@@ -3,9 +3,31 @@
 use posthaste::app::Roles;
 use serde_json::json;
 
-use crate::helpers::{Answer, Receiver, spawn, spawn_with};
+use crate::helpers::{Answer, Receiver, spawn, spawn_with, sql::Sql};
 
 const BOTH: Roles = Roles { api: true, worker: true };
+
+#[tokio::test]
+async fn jobs_that_ended_long_ago_are_forgotten() {
+    let mut app = spawn_with(&["--retention-days", "7"]).await;
+    let tenant = app.tenant().await;
+    let endpoint = tenant.endpoint("https://e.example.com/", json!({})).await;
+    let recover = format!("/v1/endpoints/{}/recover", endpoint["id"].as_str().unwrap());
+    for since in ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"] {
+        let job = tenant.client.post(&recover, json!({"since": since})).await.expect(202);
+        tenant.job_ended(&job).await;
+    }
+    app.stop().await;
+    let mut sql = Sql::open(&app.database).await;
+    sql.run(
+        "UPDATE jobs SET finished_at = finished_at - interval '8 days'
+         WHERE id = (SELECT id FROM jobs ORDER BY id LIMIT 1)",
+    )
+    .await;
+    let mut app = app.another(BOTH).await;
+    sql.until("SELECT count(*) FROM jobs", 1).await;
+    app.stop().await;
+}
 
 #[tokio::test]
 async fn an_endpoint_that_fails_for_days_is_disabled_and_holds_its_deliveries() {
