@@ -1,7 +1,7 @@
 //! Who may still be working on an old picture of the database.
 //!
 //! A statement sees what was committed when it began, so after a commit others go on for a while as if it had not happened.
-//! They are seen by the role that runs them: all nodes use the same one.
+//! Whoever writes here is a client of this database; vacuum and replication don't count.
 
 use sqlx::PgExecutor;
 
@@ -20,6 +20,8 @@ pub async fn passed(db: impl PgExecutor<'_>, mark: i64) -> sqlx::Result<bool> {
         SELECT NOT EXISTS (
             SELECT 1 FROM pg_stat_activity a CROSS JOIN (SELECT age(($1::bigint & 4294967295)::text::xid) AS age) m
             WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+                -- Other roles' are not told, and count.
+                AND coalesce(a.backend_type, 'client backend') = 'client backend'
                 AND (age(a.backend_xid) > m.age OR age(a.backend_xmin) > m.age)
         ) AS "passed!"
         "#,

@@ -9,6 +9,26 @@ use crate::{
     web::{ApiError, page::Keyset},
 };
 
+/// Jobs of one tenant that may be running: they take turns with those of all others.
+const RUNNING_MAX: i64 = 1_000;
+
+/// Refuses where the tenant has too many running.
+pub async fn make_room(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<(), ApiError> {
+    let running = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+               SELECT 1 FROM jobs WHERE tenant_id = $1 AND status = 'running' LIMIT $2) r"#,
+        tenant.uuid(),
+        RUNNING_MAX
+    )
+    .fetch_one(db)
+    .await?;
+    if running < RUNNING_MAX {
+        return Ok(());
+    }
+    let told = format!("{RUNNING_MAX} jobs are running already: wait for one to end, or cancel one.");
+    Err(ApiError::Conflict(told.into()))
+}
+
 /// Enters a job that begins at once.
 pub async fn insert(
     db: &mut PgConnection,

@@ -140,7 +140,8 @@ fn patterns(fields: &mut Fields, texts: Option<Vec<String>>) -> Option<Option<Ve
 #[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/recover", operation_id = "recover_endpoint", tag = "Endpoints",
     security(("key" = ["write"])), params(RecoverQuery), request_body = RecoverBody, responses(
         (status = 202, description = "The job that does it.", body = Job),
-        (status = 200, description = "What a dry run counted.", body = Count)))]
+        (status = 200, description = "What a dry run counted.", body = Count),
+        (status = 409, description = "Too many jobs are running already.")))]
 pub async fn recover(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -158,6 +159,7 @@ pub async fn recover(
             .await?
             .into_response());
     }
+    queries::make_room(&mut *work, tenant.id).await?;
     let task = Task::Recover { endpoint_id: endpoint, wanted, rate_per_s };
     let job = queries::insert(&mut work, tenant.id, context.clock.mint(), &task, total).await?;
     let act = audit::Act { action: "endpoint.recover", resource: &endpoint.to_string(), fields: &[] };

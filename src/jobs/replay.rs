@@ -64,7 +64,7 @@ const NOT_THERE: &str = "is not an endpoint of the event's location";
 #[utoipa::path(post, path = "/v1/events/{event_id}/replay", operation_id = "replay_event", tag = "Events",
     security(("key" = ["write"])), request_body = Option<ReplayBody>, responses(
         (status = 202, description = "The job that does it.", body = Job),
-        (status = 409, description = "The event's data were expunged.")))]
+        (status = 409, description = "The event's data were expunged, or too many jobs are running already.")))]
 pub async fn replay(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -103,6 +103,7 @@ pub async fn replay(
         there.iter().filter(|one| !one.pending).map(|one| one.id).collect();
     endpoint_ids.sort_unstable();
     let total = i64::try_from(endpoint_ids.len()).unwrap_or(i64::MAX);
+    queries::make_room(&mut *work, tenant.id).await?;
     let task = Task::Replay { event_id: event, endpoint_ids };
     let job = queries::insert(&mut work, tenant.id, context.clock.mint(), &task, total).await?;
     let act = audit::Act { action: "event.replay", resource: &event.to_string(), fields: &[] };

@@ -1,17 +1,24 @@
 //! Recover: what is counted, what is sent again, and how the job tells of it.
 
+use posthaste::app::Roles;
 use serde_json::{Value, json};
 
 use super::{array, text};
 use crate::helpers::{
-    Answer, Receiver, Stored,
-    app::Tenant,
+    Answer, Receiver, Stored, TestApp,
+    app::{Tenant, settings, start},
+    cluster::fresh_database,
     spawn,
     sql::{Sql, UNTRUE_STATS},
 };
 
 fn path(endpoint: &Value) -> String {
     format!("/v1/endpoints/{}", text(endpoint, "id"))
+}
+
+async fn start_without_worker() -> TestApp {
+    let (database, _) = fresh_database().await;
+    start(settings(&database, &[]), database, Roles { api: true, worker: false }).await
 }
 
 async fn recover(tenant: &Tenant, endpoint: &Value, body: Value) -> Value {
@@ -184,6 +191,32 @@ async fn a_job_is_canceled_once_and_what_it_has_not_come_to_stays() {
         (&audit["data"][0]["action"], &audit["data"][0]["resource"]),
         (&json!("job.cancel"), &job["id"])
     );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_jobs_running_and_no_more() {
+    let mut app = start_without_worker().await;
+    let (tenant, other) = (app.tenant().await, app.tenant().await);
+    let endpoint = tenant.endpoint("https://e.example.com/", json!({})).await;
+    let others = other.endpoint("https://e.example.com/", json!({})).await;
+    let event = tenant.publish("message.sent", json!({})).await;
+    let body = json!({"since": "2026-01-01T00:00:00Z"});
+    let recover = format!("{}/recover", path(&endpoint));
+    let job = tenant.client.post(&recover, body.clone()).await.expect(202);
+    let mut sql = Sql::open(&app.database).await;
+    sql.run(
+        "INSERT INTO jobs (tenant_id, id, kind, status, task, total, due_at, created_at)
+         SELECT tenant_id, gen_random_uuid(), kind, status, task, total, due_at, created_at FROM jobs, generate_series(1, 999)",
+    )
+    .await;
+    tenant.client.post(&recover, body.clone()).await.problem(409);
+    let replay = format!("/v1/events/{}/replay", text(&event, "id"));
+    tenant.client.post(&replay, json!({})).await.problem(409);
+    assert_eq!(dry_run(&tenant, &endpoint, body.clone()).await, json!({"total": 0}));
+    other.client.post(&format!("{}/recover", path(&others)), body.clone()).await.expect(202);
+    tenant.client.delete(&format!("/v1/jobs/{}", text(&job, "id"))).await.expect(200);
+    tenant.client.post(&recover, body).await.expect(202);
     app.stop().await;
 }
 
