@@ -17,6 +17,7 @@ use crate::{
     types::{ecma_json::pointer_token, event_type::Pattern, secret::SigningSecret, text::Name},
     web::{
         ApiError, Patch,
+        entries::HeaderEntries,
         fields::{Fields, Metadata},
     },
 };
@@ -52,7 +53,7 @@ pub struct CreateBody {
     #[schema(examples("standard"))]
     format: Option<String>,
     #[schema(value_type = Option<CustomHeaders>)]
-    headers: Option<BTreeMap<String, String>>,
+    headers: Option<HeaderEntries<String>>,
     /// How long an attempt may take, in milliseconds. Without it: as the format says.
     #[schema(minimum = 1000, maximum = 30000)]
     timeout_ms: Option<u32>,
@@ -121,7 +122,7 @@ pub struct UpdateBody {
     format: Patch<String>,
     #[serde(default)]
     #[schema(schema_with = headers_patch_schema)]
-    headers: Patch<BTreeMap<String, Option<String>>>,
+    headers: Patch<HeaderEntries<Option<String>>>,
     /// How long an attempt may take, in milliseconds; `null`: as the format says.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1000, maximum = 30000)]
@@ -210,7 +211,7 @@ impl CreateBody {
             rate_limit_per_s: self.rate_limit_per_s,
             max_in_flight: self.max_in_flight.unwrap_or(MAX_IN_FLIGHT_DEFAULT),
             format,
-            headers: self.headers.unwrap_or_default(),
+            headers: self.headers.unwrap_or_default().0,
             timeout_ms: self.timeout_ms,
             retry_schedule_s: self.retry_schedule_s,
             metadata: metadata.unwrap_or_default(),
@@ -297,7 +298,7 @@ impl UpdateBody {
         match fields.optional("headers", self.headers, Ok) {
             None => {}
             Some(None) => draft.headers.clear(),
-            Some(Some(patch)) => merge_headers(&mut draft.headers, patch),
+            Some(Some(patch)) => merge_headers(&mut draft.headers, patch.0),
         }
         if let Some(timeout) = fields.optional("timeout_ms", self.timeout_ms, Ok) {
             draft.timeout_ms = timeout;

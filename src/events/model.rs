@@ -22,7 +22,7 @@ use crate::{
         event_type::EventType,
         schema::{GivenTime, words},
     },
-    web::{fields::Fields, json},
+    web::{entries::Entries, fields::Fields, json},
 };
 
 /// Largest `data`, as it is sent to receivers.
@@ -67,7 +67,7 @@ pub struct PublishBody<'a> {
     #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
     #[schema(schema_with = tags_schema)]
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<Entries<String>>,
     /// `false` for an event that is only a trial.
     #[schema(default = true)]
     live_mode: Option<bool>,
@@ -111,7 +111,7 @@ pub struct BatchedBody<'a> {
     #[schema(value_type = Option<Channel>)]
     channel: Option<String>,
     #[schema(schema_with = tags_schema)]
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<Entries<String>>,
     /// `false` for an event that is only a trial.
     #[schema(default = true)]
     live_mode: Option<bool>,
@@ -165,7 +165,7 @@ impl PublishBody<'_> {
         );
         let channel =
             fields.take(format!("{at}/channel"), self.channel.map(|text| Channel::parse(&text)).transpose());
-        let tags = fields.take(format!("{at}/tags"), self.tags.map(|tags| parse_tags(&tags)).transpose());
+        let tags = fields.take(format!("{at}/tags"), self.tags.map(|tags| parse_tags(&tags.0)).transpose());
         let api_version =
             fields.take(format!("{at}/api_version"), self.api_version.map(parse_api_version).transpose());
         Some(Draft {

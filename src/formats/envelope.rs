@@ -10,8 +10,8 @@ use serde_json::Value;
 use utoipa::openapi::{Object, Type, schema::AnyOfBuilder};
 
 use super::EventView;
-use super::duplicates::duplicate_key;
 use super::slot::{Field, Slot};
+use crate::types::duplicates::duplicate_key;
 use crate::types::ecma_json::{self, NormaliseError, normalise_within, pointer_token, push_quoted};
 use crate::types::schema::described;
 
@@ -68,7 +68,7 @@ impl Envelope {
     /// From JSON text, in which no object may have a key twice.
     pub fn parse(text: &str) -> Result<Self, EnvelopeError> {
         normalise_within(text, MAX_ENVELOPE_BYTES)?;
-        if let Some(pointer) = duplicate_key(text) {
+        if let Some(pointer) = duplicate_key(text.as_bytes()) {
             return Err(error(&pointer, "is given twice"));
         }
         let source = serde_json::from_str(text)

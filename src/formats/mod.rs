@@ -7,7 +7,6 @@
 //!
 //! Built-in formats come with their [`presets`]. Tenants' own formats are kept in the database; see `crate::format_book`.
 
-mod duplicates;
 mod envelope;
 mod format;
 pub mod presets;

@@ -370,7 +370,7 @@ proptest! {
         let data = normalise(&data.to_string()).expect("legal JSON");
         let body = render(&compile(&source), &event(&data));
         prop_assert_eq!(normalise(&body), Ok(body.clone()));
-        prop_assert!(!body.contains("{{"));
+        prop_assert!(!body.replace(&data, "").contains("{{"));
         let parsed: Value = serde_json::from_str(&body).expect("JSON");
         prop_assert_eq!(&parsed["data"]["inner"], &serde_json::from_str::<Value>(&data).expect("JSON"));
     }

@@ -1,6 +1,7 @@
 //! The words that every floor shares: ids, time, texts, secrets, JSON text. Pure: no I/O but for reading clocks.
 
 pub mod clock;
+pub mod duplicates;
 pub mod ecma_json;
 pub mod event_type;
 pub mod ids;

@@ -1,7 +1,8 @@
 //! Request bodies: strict JSON into a type, with a pointer to what is wrong.
 //!
 //! Unknown and repeated fields are refused by the types (`deny_unknown_fields`), wrong types by serde; both become a 422
-//! that names the field. What is not JSON at all is a 400.
+//! that names the field. What is repeated inside a value of free form is looked for apart ([`strict`]). What is not JSON at all
+//! is a 400.
 
 use std::{fmt, marker::PhantomData};
 
@@ -16,8 +17,11 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::error::{ApiError, FieldError};
-use crate::types::ecma_json::pointer_token;
+use super::{
+    entries::GIVEN_TWICE,
+    error::{ApiError, FieldError},
+};
+use crate::types::{duplicates::duplicate_key, ecma_json::pointer_token};
 
 /// Largest body of a request, but for batches.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -32,7 +36,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body: Body = Body::from_request(request, state).await?;
-        from_bytes::<Object<T>>(&body.0).map(|object| Self(object.0))
+        strict::<Object<T>>(&body.0).map(|object| Self(object.0))
     }
 }
 
@@ -44,7 +48,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonList<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body: Body = Body::from_request(request, state).await?;
-        let list: Vec<Object<T>> = from_bytes(&body.0)?;
+        let list: Vec<Object<T>> = strict(&body.0)?;
         Ok(Self(list.into_iter().map(|object| object.0).collect()))
     }
 }
@@ -83,7 +87,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
             return Ok(Self(T::default()));
         }
         if is_json {
-            from_bytes::<Object<T>>(&bytes).map(|object| Self(object.0))
+            strict::<Object<T>>(&bytes).map(|object| Self(object.0))
         } else {
             Err(ApiError::UnsupportedMediaType)
         }
@@ -145,7 +149,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Reads a body that may borrow from its bytes.
+/// Reads a body in which no object, however deep, has a field twice.
+fn strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let value = from_bytes(bytes)?;
+    match duplicate_key(bytes) {
+        Some(pointer) => Err(ApiError::Invalid(vec![FieldError::new(pointer, GIVEN_TWICE)])),
+        None => Ok(value),
+    }
+}
+
+/// Reads a body that may borrow from its bytes. What is repeated inside a `RawValue` or a map is not noticed.
 pub fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
     // The plain way first: paths cost time on the way to every publish, and only errors need them.
     match serde_json::from_slice(bytes) {
@@ -179,7 +192,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
     // For these the path may stop at the object; the message names the field.
     for (start, plain) in [
         ("unknown field `", "is not a known field"),
-        ("duplicate field `", "is given twice"),
+        ("duplicate field `", GIVEN_TWICE),
         ("missing field `", "is required"),
     ] {
         if let Some(name) = detail.strip_prefix(start).and_then(|rest| rest.split('`').next()) {
@@ -190,7 +203,31 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
             return ApiError::Invalid(vec![FieldError::new(pointer, plain)]);
         }
     }
-    ApiError::Invalid(vec![FieldError::new(pointer, format!("is not valid: {detail}"))])
+    ApiError::Invalid(vec![FieldError::new(pointer, plain(detail))])
+}
+
+/// What serde says of a value, in words of JSON rather than of Rust.
+fn plain(detail: &str) -> String {
+    if detail == GIVEN_TWICE {
+        return detail.to_owned();
+    }
+    let is_of_value = ["invalid type: ", "invalid value: ", "unknown variant `"]
+        .iter()
+        .any(|start| detail.starts_with(start));
+    let Some((_, expected)) = detail.rsplit_once(", expected ").filter(|_| is_of_value) else {
+        return format!("is not valid: {detail}");
+    };
+    let is_integer = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "usize"].contains(&expected);
+    match expected {
+        _ if is_integer && detail.starts_with("invalid value: ") => "is out of range".into(),
+        _ if is_integer => "must be a whole number".into(),
+        "a boolean" => "must be true or false".into(),
+        "a sequence" => "must be an array".into(),
+        "a map" => "must be an object".into(),
+        // Of an enum's words.
+        "string or map" => "must be a string".into(),
+        other => format!("must be {other}"),
+    }
 }
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
@@ -301,6 +338,22 @@ mod tests {
             (r#""text""#, ""),
         ] {
             assert_eq!(pointer(body).0, expected, "{body}: {}", pointer(body).1);
+        }
+    }
+
+    #[test]
+    fn a_refusal_speaks_json() {
+        for (body, expected) in [
+            (r#"{"name":1,"list":[]}"#, "must be a string"),
+            (r#"{"name":null,"list":[]}"#, "must be a string"),
+            (r#"{"name":"a","list":{}}"#, "must be an array"),
+            (r#"{"name":"a","list":[1]}"#, "must be an object"),
+            (r#"{"name":"a","list":[{"n":", expected u9"}]}"#, "must be a whole number"),
+            (r#"{"name":"a","list":[{"n":1.5}]}"#, "must be a whole number"),
+            (r#"{"name":"a","list":[{"n":256}]}"#, "is out of range"),
+            (r#"{"name":"a","list":[{"n":1,"word":"B"}]}"#, "must be `A`"),
+        ] {
+            assert_eq!(pointer(body).1, expected, "{body}");
         }
     }
 

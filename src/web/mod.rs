@@ -1,6 +1,7 @@
 //! How HTTP looks here, whatever the feature: errors, bodies, pages, request ids.
 
 pub mod answer;
+pub mod entries;
 pub mod error;
 pub mod fields;
 pub mod filter;

@@ -4,12 +4,12 @@ use std::{collections::HashSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::types::ecma_json::pointer_token;
+use super::ecma_json::pointer_token;
 
 /// Where a key comes for the second time in its object, as a pointer. `None` also for what is not JSON.
-pub fn duplicate_key(text: &str) -> Option<String> {
+pub fn duplicate_key(text: &[u8]) -> Option<String> {
     let mut found = None;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
     // An error is told by whoever parses the text.
     let _ = Walk { pointer: "", found: &mut found }.deserialize(&mut deserializer);
     found
