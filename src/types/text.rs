@@ -54,13 +54,16 @@ described!(
 pub struct ExternalId(String);
 
 impl ExternalId {
-    /// Visible ASCII, and nothing that could be taken for an id of ours.
+    /// Visible ASCII, and nothing that could be taken for an id of ours, or that URLs drop from a path.
     pub fn parse(text: String) -> Result<Self, String> {
         if text.is_empty() || text.len() > EXTERNAL_ID_MAX_BYTES {
             return Err(format!("must have 1 to {EXTERNAL_ID_MAX_BYTES} characters"));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be visible ASCII without spaces".into());
+        }
+        if text == "." || text == ".." {
+            return Err("must not be . or .., which mean something else in paths".into());
         }
         if text.starts_with("loc_") || text.starts_with("ten_") {
             return Err("must not start with loc_ or ten_, which are Posthaste's own".into());
@@ -77,12 +80,12 @@ described!(
     ExternalId,
     "ExternalId",
     text(
-        "Your own id: visible ASCII without spaces. One that begins with loc_ or ten_ is refused.",
+        "Your own id: visible ASCII without spaces. One that begins with loc_ or ten_ is refused, and so are . and .. alone.",
         "store-17"
     )
     .min_length(Some(1))
     .max_length(Some(EXTERNAL_ID_MAX_BYTES))
-    .pattern(Some("^(?!loc_|ten_)[!-~]+$"))
+    .pattern(Some("^(?!loc_|ten_|[.]{1,2}$)[!-~]+$"))
 );
 
 #[cfg(test)]
@@ -96,7 +99,7 @@ mod tests {
             assert!(Name::parse(wrong.to_owned()).is_err(), "{wrong:?}");
         }
         assert!(ExternalId::parse("store-17:main".into()).is_ok());
-        for wrong in ["", "a b", "é", "loc_1", "a\0", &"x".repeat(EXTERNAL_ID_MAX_BYTES + 1)] {
+        for wrong in ["", "a b", "é", "loc_1", ".", "..", "a\0", &"x".repeat(EXTERNAL_ID_MAX_BYTES + 1)] {
             assert!(ExternalId::parse(wrong.to_owned()).is_err(), "{wrong:?}");
         }
     }

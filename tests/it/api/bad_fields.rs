@@ -48,7 +48,7 @@ fn texts_no_name_can_be(field: &str) -> Vec<Value> {
 }
 
 fn texts_no_external_id_can_be() -> Vec<Value> {
-    let texts = ["", "a b", "é", "a\u{0}", "a\n", "loc_1", "ten_1", &"x".repeat(201)];
+    let texts = ["", "a b", "é", "a\u{0}", "a\n", "loc_1", "ten_1", ".", "..", &"x".repeat(201)];
     texts.iter().map(|text| json!({"external_id": text})).collect()
 }
 
@@ -378,5 +378,64 @@ async fn of_urls_where_nothing_is_allowed() {
     send(&client, "POST /v1/endpoints", &changed(&good, &json!({"url": "https://203.0.113.7/"})))
         .await
         .expect(201);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn given_twice_below_the_top() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    let endpoint = tenant.endpoint("https://e.example.com/", json!({"headers": {"X-Kept": "v"}})).await;
+    let before = Stored::read(&mut app.sql().await).await;
+    let patch = format!("PATCH /v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+    let events = format!("POST /v1/locations/{}/events", tenant.location_id);
+    let new = r#"{"name": "E", "url": "https://e.example.com/", "event_types": ["*"], "#;
+    let event = r#"{"type": "message.sent", "location_id": "default", "data": {}, "#;
+    let metadata = r#""metadata": {"a": [{"b": 1}, {"c/d": 1, "c/d": 1}]}}"#;
+    let table = [
+        ("POST /v1/endpoints", format!("{new}{metadata}"), "/metadata/a/1/c~1d"),
+        (patch.as_str(), format!("{{{metadata}"), "/metadata/a/1/c~1d"),
+        ("POST /v1/locations", format!(r#"{{"name": "L", {metadata}"#), "/metadata/a/1/c~1d"),
+        ("POST /v1/endpoints", format!(r#"{new}"headers": {{"x-a": "1", "X-A": "1"}}}}"#), "/headers/X-A"),
+        ("POST /v1/endpoints", format!(r#"{new}"headers": {{"X-A": "1", "x-a": "1"}}}}"#), "/headers/x-a"),
+        (&patch, r#"{"headers": {"X-A": "1", "x-b": "2", "X-B": null}}"#.into(), "/headers/X-B"),
+        (&patch, r#"{"headers": {"X-A": "1", "\u0058-A": "1"}}"#.into(), "/headers/X-A"),
+        (
+            "POST /v1/event-types",
+            r#"{"name": "a.b", "description": "d", "schema": {"type": "object", "type": "array"}}"#.into(),
+            "/schema/type",
+        ),
+        (
+            "POST /v1/event-types",
+            r#"{"name": "a.b", "description": "d", "example": {"tags": {"tags": 1, "tags": 1}}}"#.into(),
+            "/example/tags/tags",
+        ),
+        (
+            &events,
+            event.replace(r#""location_id": "default", "#, "") + r#""tags": {"t/g": "a", "t/g": "a"}}"#,
+            "/tags/t~1g",
+        ),
+        (
+            "POST /v1/events/batch",
+            format!(
+                r#"{{"events": [{event}"tags": {{"a": ""}}}}, {event}"tags": {{"a": "", "a": "b"}}}}]}}"#
+            ),
+            "/events/1/tags/a",
+        ),
+    ];
+    for (call, body, pointer) in table {
+        let (method, path) = call.split_once(' ').unwrap();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let reply = tenant.client.send(method, path, Some(body.clone())).await;
+        assert!(reply.text.contains("is given twice"), "{call} with {body}: {}", reply.text);
+        assert_eq!(reply.pointers(), [pointer], "{call} with {body}");
+    }
+    Stored::read(&mut app.sql().await).await.assert_same(&before, "fields given twice");
+    // What is published may do so: the last one counts.
+    let body = r#"{"type": "message.sent", "data": {"a": 1, "a": 2}}"#;
+    let path = format!("/v1/locations/{}/events", tenant.location_id);
+    let id = tenant.client.send(Method::POST, &path, Some(body.into())).await.expect(202)["id"].clone();
+    let event = tenant.client.get(&format!("/v1/events/{}", id.as_str().unwrap())).await.expect(200);
+    assert_eq!(event["data"], json!({"a": 2}));
     app.stop().await;
 }
