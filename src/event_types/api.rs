@@ -1,8 +1,6 @@
 //! Routes of the event types and of the presets that bring most of them.
 
 use axum::{extract::State, http::StatusCode};
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -16,26 +14,23 @@ use crate::{
     formats::presets::{self, Preset},
     idempotency::{Done, Once},
     types::event_type::EventType,
-    web::{Answer, ApiError, Json, Path},
+    web::{
+        Answer, ApiError, Json, Path, Query,
+        page::{Page, PageQuery, Scope},
+    },
 };
-
-/// All there are.
-#[derive(Serialize, ToSchema)]
-struct List<T> {
-    /// All of them.
-    data: Vec<T>,
-}
 
 /// List event types
 ///
 /// The tenant's own, those of its preset and Posthaste's own, by name.
 #[utoipa::path(get, path = "/v1/event-types", operation_id = "list_event_types", tag = "Event types",
-    security(("key" = ["read"])), responses(
-        (status = 200, description = "All of them.", body = List<EventTypeView>)))]
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of event types, by name.", body = Page<EventTypeView>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
-) -> Result<Json<List<EventTypeView>>, ApiError> {
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<EventTypeView>>, ApiError> {
     let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let is_hidden = |name: &str| catalogue.custom.iter().any(|custom| custom.name == name);
     let preset = catalogue.preset.event_types.iter().filter(|known| !is_hidden(known.name.as_str()));
@@ -43,8 +38,8 @@ async fn list(
         preset.map(|known| EventTypeView::of_preset(&catalogue.preset.name, known)).collect();
     data.extend(catalogue.custom.iter().cloned().map(EventTypeView::from));
     data.extend(operational::all().iter().map(|known| EventTypeView::of_preset(operational::SOURCE, known)));
-    data.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Json(List { data }))
+    let named = data.into_iter().map(|view| (view.name.clone(), view)).collect();
+    Scope::new(&["event_types", &tenant.id.to_string()]).page_of_all(&query, named).map(Json)
 }
 
 /// Read an event type
@@ -71,7 +66,8 @@ async fn read(
 /// One of the tenant's own, beside those of its preset.
 #[utoipa::path(post, path = "/v1/event-types", operation_id = "create_event_type", tag = "Event types",
     security(("key" = ["write"])), request_body = CreateBody, responses(
-        (status = 201, description = "The event type as it was made.", body = EventTypeView)))]
+        (status = 201, description = "The event type as it was made.", body = EventTypeView),
+        (status = 409, description = "The name is taken.")))]
 async fn create(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -80,7 +76,7 @@ async fn create(
     let custom = body.parse()?;
     let mut work = claim.begin(&context, Some(tenant.id)).await?;
     let catalogue = load(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
-    let taken = || ApiError::invalid("/name", "is an event type already");
+    let taken = || ApiError::Conflict("An event type of this name exists.".into());
     if catalogue.preset.event_type(&custom.name).is_some() {
         return Err(taken());
     }
@@ -158,10 +154,16 @@ async fn archive(
 ///
 /// Catalogues of event types with samples, each with a wire format; the same for everybody with a key.
 #[utoipa::path(get, path = "/v1/presets", operation_id = "list_presets", tag = "Event types",
-    security(("key" = [])), responses(
-        (status = 200, description = "All of them.", body = List<Preset>)))]
-async fn presets(_: Caller) -> Json<List<&'static Preset>> {
-    Json(List { data: presets::all().iter().collect() })
+    security(("key" = [])), params(PageQuery), responses(
+        (status = 200, description = "One page of presets, in an order of their own.", body = Page<Preset>)))]
+async fn presets(
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<&'static Preset>>, ApiError> {
+    let tenant = caller.tenant.map(|id| id.to_string()).unwrap_or_default();
+    let in_order =
+        presets::all().iter().enumerate().map(|(at, preset)| (format!("{at:03}"), preset)).collect();
+    Scope::new(&["presets", &tenant]).page_of_all(&query, in_order).map(Json)
 }
 
 /// Read a preset

@@ -1,4 +1,5 @@
-//! Keyset pages: newest first, forwards and backwards, never by offset.
+//! Keyset pages: newest first, forwards and backwards, never by offset. Short lists are read as a whole and cut into pages by
+//! name ([`Scope::page_of_all`]).
 //!
 //! A cursor is opaque, and bound to the tenant, the list and its filters: one that was made elsewhere is a 400 rather than
 //! a page of something else. It holds the key of the row at a page's edge, so pages stay put while new rows arrive.
@@ -21,6 +22,9 @@ use super::{
 pub const LIMIT_DEFAULT: u16 = 50;
 pub const LIMIT_MAX: u16 = 250;
 const SCOPE_BYTES: usize = 8;
+/// Around every key of [`Scope::page_of_all`].
+const BELOW_ALL_KEYS: &str = "";
+const ABOVE_ALL_KEYS: &str = "\u{10FFFF}";
 
 /// `limit` and `cursor` as they come in the query.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -33,6 +37,17 @@ pub struct PageQuery {
     /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
     #[param(required = false)]
     pub cursor: Option<String>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> Result<u16, ApiError> {
+        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
+        if (1..=LIMIT_MAX).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(ApiError::Malformed(format!("limit must be between 1 and {LIMIT_MAX}.").into()))
+        }
+    }
 }
 
 /// The key that a list is ordered by.
@@ -185,11 +200,11 @@ impl<T, E: Edge> Chunk<T, E> {
 /// One page, and how to reach its neighbours.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// Newest first.
+    /// Newest first, where the list has no order of its own.
     pub data: Vec<T>,
-    /// The `cursor` of the page of older entries; `null`: there is none.
+    /// The `cursor` of the next page; `null`: there is none.
     pub next_cursor: Option<String>,
-    /// The `cursor` of the page of newer entries; `null`: this is the first page.
+    /// The `cursor` of the page before; `null`: this is the first page.
     pub prev_cursor: Option<String>,
 }
 
@@ -211,15 +226,10 @@ impl Scope {
     }
 
     pub fn keyset<E: Edge>(&self, query: &PageQuery) -> Result<Keyset<E>, ApiError> {
-        let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(ApiError::Malformed(format!("limit must be between 1 and {LIMIT_MAX}.").into()));
-        }
+        let limit = query.limit()?;
         let (backwards, edge) = match &query.cursor {
             None => (false, E::TOP),
-            Some(text) => self.decode(text).ok_or(ApiError::Malformed(
-                "cursor is not one of this list: use next_cursor or prev_cursor as they were given, with the same filters.".into(),
-            ))?,
+            Some(text) => self.decode(text).ok_or_else(foreign_cursor)?,
         };
         Ok(Keyset { backwards, edge, limit, fetch: limit + 1 })
     }
@@ -264,14 +274,68 @@ impl Scope {
         }
     }
 
+    /// One page of a list that is short enough to be read as a whole, each entry with the key that it is ordered by, from
+    /// the lowest on. Entries may come and go between pages.
+    pub fn page_of_all<T>(
+        &self,
+        query: &PageQuery,
+        mut entries: Vec<(String, T)>,
+    ) -> Result<Page<T>, ApiError> {
+        let limit = usize::from(query.limit()?);
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (start, end) = match &query.cursor {
+            None => (0, limit),
+            Some(text) => match self.decode_key(text).ok_or_else(foreign_cursor)? {
+                (false, last) => {
+                    let start = entries.partition_point(|(key, _)| *key <= last);
+                    (start, start + limit)
+                }
+                (true, first) => {
+                    let end = entries.partition_point(|(key, _)| *key < first);
+                    (end.saturating_sub(limit), end)
+                }
+            },
+        };
+        let end = end.min(entries.len());
+        let key = |at: usize| entries.get(at).map(|(key, _)| key.as_str());
+        // A page whose entries are gone lies below or above all others.
+        let (last, first) = (end.checked_sub(1).and_then(key), key(start));
+        let next_cursor =
+            (end < entries.len()).then(|| self.encode_key(false, last.unwrap_or(BELOW_ALL_KEYS)));
+        let prev_cursor = (start > 0).then(|| self.encode_key(true, first.unwrap_or(ABOVE_ALL_KEYS)));
+        let data = entries.drain(start..end).map(|(_, entry)| entry).collect();
+        Ok(Page { data, next_cursor, prev_cursor })
+    }
+
     fn encode<E: Edge>(&self, backwards: bool, edge: E) -> String {
-        let mut bytes = vec![u8::from(backwards)];
-        bytes.extend_from_slice(&self.0);
+        let mut bytes = Vec::new();
         edge.write(&mut bytes);
-        URL_SAFE_NO_PAD.encode(bytes)
+        self.seal(backwards, &bytes)
+    }
+
+    fn encode_key(&self, backwards: bool, key: &str) -> String {
+        self.seal(backwards, key.as_bytes())
     }
 
     fn decode<E: Edge>(&self, text: &str) -> Option<(bool, E)> {
+        let (backwards, edge) = self.open(text)?;
+        Some((backwards, E::read(&edge)?))
+    }
+
+    fn decode_key(&self, text: &str) -> Option<(bool, String)> {
+        let (backwards, key) = self.open(text)?;
+        Some((backwards, String::from_utf8(key).ok()?))
+    }
+
+    /// A cursor: its direction, what it is bound to, and the key at the edge.
+    fn seal(&self, backwards: bool, edge: &[u8]) -> String {
+        let mut bytes = vec![u8::from(backwards)];
+        bytes.extend_from_slice(&self.0);
+        bytes.extend_from_slice(edge);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn open(&self, text: &str) -> Option<(bool, Vec<u8>)> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (direction, rest) = bytes.split_first()?;
         let (scope, edge) = rest.split_at_checked(SCOPE_BYTES)?;
@@ -281,8 +345,13 @@ impl Scope {
             _ => return None,
         };
         (scope == self.0).then_some(())?;
-        Some((backwards, E::read(edge)?))
+        Some((backwards, edge.to_vec()))
     }
+}
+
+fn foreign_cursor() -> ApiError {
+    let told = "cursor is not one of this list: use next_cursor or prev_cursor as they were given, with the same filters.";
+    ApiError::Malformed(told.into())
 }
 
 impl<T> Page<T> {
@@ -394,8 +463,37 @@ mod tests {
         }
 
         #[test]
+        fn walking_through_keys_sees_every_entry_once(count in 0_usize..40, limit in 1_u16..7, gone in 0_usize..40) {
+            let scope = Scope::new(&["test"]);
+            let entry = |n: usize| (format!("k{n:02}"), Uuid::from_u128(n as u128));
+            let all: Vec<_> = (0..count).rev().map(entry).collect();
+            let page = |query: &PageQuery| scope.page_of_all(query, all.clone()).unwrap();
+            let (forth, last) = walk(first(limit), true, page);
+            let (mut back, _) = walk(last, false, page);
+            back.reverse();
+            let ids: Vec<_> = (0..count).map(|n| Uuid::from_u128(n as u128)).collect();
+            prop_assert_eq!(&forth.concat(), &ids);
+            if forth.len() > 1 {
+                prop_assert_eq!(&back.concat(), &ids);
+            }
+
+            // From the entry that goes, in both directions: all others.
+            let rest: Vec<_> = all.iter().filter(|(_, id)| id.as_u128() != gone as u128).cloned().collect();
+            let page = |query: &PageQuery| scope.page_of_all(query, rest.clone()).unwrap();
+            let from = |backwards| {
+                let cursor = Some(scope.encode_key(backwards, &entry(gone).0));
+                walk(PageQuery { limit: Some(limit), cursor }, !backwards, page).0
+            };
+            let (after, mut before) = (from(false), from(true));
+            before.reverse();
+            let others: Vec<_> = ids.into_iter().filter(|id| id.as_u128() != gone as u128).collect();
+            prop_assert_eq!([before.concat(), after.concat()].concat(), others);
+        }
+
+        #[test]
         fn no_text_panics(text in ".{0,60}") {
             let _ = Scope::new(&["test"]).decode::<(Uuid, Uuid)>(&text);
+            let _ = Scope::new(&["test"]).decode_key(&text);
         }
     }
 

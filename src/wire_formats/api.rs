@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -16,24 +14,23 @@ use crate::{
     audit,
     auth::{Actor, Context, Tenant, scope},
     endpoints,
-    formats::{Format, presets},
+    formats::{
+        Format,
+        presets::{self, Preset},
+    },
     idempotency::{Done, Once},
     queue::control,
     types::TenantId,
-    web::{Answer, ApiError, Json, Path, fields::Fields},
+    web::{
+        Answer, ApiError, Json, Path, Query,
+        fields::Fields,
+        page::{Page, PageQuery, Scope},
+    },
 };
 
 /// Most formats of a tenant's own, and most versions that it can ever make of them.
 const FORMATS_MAX: i64 = 100;
 const VERSIONS_MAX: i64 = 5_000;
-
-/// All there are.
-#[derive(Serialize, ToSchema)]
-#[schema(as = WireFormatList)]
-struct FormatList {
-    /// All of them.
-    data: Vec<FormatView>,
-}
 
 fn is_built_in(name: &str) -> bool {
     presets::format_by_name(name).is_some()
@@ -47,18 +44,23 @@ fn built_in_is_fixed() -> ApiError {
 ///
 /// Those that an endpoint of the tenant may have: the built-in ones, then the tenant's own by name.
 #[utoipa::path(get, path = "/v1/formats", operation_id = "list_formats", tag = "Wire formats",
-    security(("key" = ["read"])), responses(
-        (status = 200, description = "All of them.", body = FormatList)))]
+    security(("key" = ["read"])), params(PageQuery), responses(
+        (status = 200, description = "One page of wire formats.", body = Page<FormatView>)))]
 async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
-) -> Result<Json<FormatList>, ApiError> {
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<FormatView>>, ApiError> {
     let own = queries::all(&context.pool, tenant.id).await?;
     let formats = context.formats.of(&context.pool, own.iter().map(|stored| stored.version)).await?;
-    let mut data: Vec<_> = presets::all().iter().map(|preset| FormatView::built_in(&preset.format)).collect();
-    let view = |stored: &Stored| Some(FormatView::own(Arc::clone(formats.get(&stored.version)?), stored));
-    data.extend(own.iter().filter_map(view));
-    Ok(Json(FormatList { data }))
+    let built_in =
+        |(at, preset): (usize, &Preset)| (format!("0 {at:03}"), FormatView::built_in(&preset.format));
+    let own = own.iter().filter_map(|stored| {
+        let format = Arc::clone(formats.get(&stored.version)?);
+        Some((format!("1 {}", format.name), FormatView::own(format, stored)))
+    });
+    let in_order = presets::all().iter().enumerate().map(built_in).chain(own).collect();
+    Scope::new(&["formats", &tenant.id.to_string()]).page_of_all(&query, in_order).map(Json)
 }
 
 /// Read a wire format

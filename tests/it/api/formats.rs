@@ -466,3 +466,48 @@ async fn however_edits_and_endpoints_meet_every_endpoint_has_the_version_that_it
     assert_eq!(sql.count("SELECT count(*) FROM wire_format_versions").await, 9, "all are kept");
     app.stop().await;
 }
+
+/// The names on each page from this path on, in the order in which the pages were read.
+async fn names_by_page(tenant: &Tenant, list: &str, mut query: String, onwards: &str) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    loop {
+        let page = tenant.client.get(&format!("{list}?limit=4{query}")).await.expect(200);
+        pages.push(array(&page, "data").iter().map(|one| text(one, "name").to_owned()).collect());
+        match page[onwards].as_str() {
+            Some(cursor) => query = format!("&cursor={cursor}"),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn catalogues_come_in_pages_that_stay_put() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    for name in ["c", "a_b", "a", "b"] {
+        create(&tenant, json!({"name": name})).await.expect(201);
+    }
+    for list in ["/v1/formats", "/v1/presets", "/v1/event-types"] {
+        let all = tenant.client.get(&format!("{list}?limit=250")).await.expect(200);
+        assert_eq!((&all["next_cursor"], &all["prev_cursor"]), (&Value::Null, &Value::Null));
+        let names: Vec<&str> = array(&all, "data").iter().map(|one| text(one, "name")).collect();
+        let forth = names_by_page(&tenant, list, String::new(), "next_cursor").await;
+        assert_eq!(forth.concat(), names, "{list}");
+        assert!(forth.len() > 1 && forth.iter().all(|page| !page.is_empty()), "{list}");
+    }
+
+    let second = tenant.client.get("/v1/formats?limit=7").await.expect(200);
+    assert_eq!(text(&array(&second, "data")[6], "name"), "a");
+    let onwards = format!("&cursor={}", text(&second, "next_cursor"));
+    // The entry at the edge goes, and one comes before it.
+    tenant.client.delete("/v1/formats/a").await.expect(204);
+    create(&tenant, json!({"name": "0"})).await.expect(201);
+    let rest = names_by_page(&tenant, "/v1/formats", onwards.clone(), "next_cursor").await;
+    assert_eq!(rest, [["a_b", "b", "c"]]);
+    let page = tenant.client.get(&format!("/v1/formats?limit=4{onwards}")).await.expect(200);
+    let back = format!("&cursor={}", text(&page, "prev_cursor"));
+    let before = names_by_page(&tenant, "/v1/formats", back, "prev_cursor").await;
+    assert_eq!(before[0], ["aisoule", "whatssync", "whatsapp_platform", "0"]);
+    assert_eq!(before[1..], [["standard", "messagesync", "whatsable"]]);
+    app.stop().await;
+}

@@ -159,7 +159,7 @@ const OF_PRESETS: &[Route] = &[
 
 /// Lists that come in pages.
 pub fn lists() -> impl Iterator<Item = &'static Route> {
-    const LISTS: [&str; 12] = [
+    const LISTS: [&str; 15] = [
         "/v1/tenants",
         "/v1/tenants/{tenant_id}/keys",
         "/v1/keys",
@@ -172,6 +172,9 @@ pub fn lists() -> impl Iterator<Item = &'static Route> {
         "/v1/locations/{location_id}/events",
         "/v1/audit",
         "/v1/jobs",
+        "/v1/event-types",
+        "/v1/formats",
+        "/v1/presets",
     ];
     ROUTES.iter().filter(|route| route.method == "GET" && LISTS.contains(&route.path))
 }
