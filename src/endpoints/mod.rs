@@ -10,7 +10,7 @@ mod draft;
 mod formats;
 mod model;
 pub mod queries;
-mod secrets;
+pub mod secrets;
 mod subscriptions;
 pub mod target;
 mod tester;
