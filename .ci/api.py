@@ -50,22 +50,26 @@ class Caller:
 class Household:
     """A tenant with two of everything: one to look at, and one to delete."""
 
-    def __init__(self, base, operator):
-        self.tenant, doomed = (operator.post("/v1/tenants", {"name": "Tested"})["id"] for _ in range(2))
+    def __init__(self, base, operator, preset="standard"):
+        made = {"name": "Tested", "preset": preset}
+        self.tenant, doomed = (operator.post("/v1/tenants", made)["id"] for _ in range(2))
         scopes = {"name": "Tested", "scopes": ["read", "write", "publish", "secrets"]}
         keys = [operator.post(f"/v1/tenants/{self.tenant}/keys", scopes) for _ in range(3)]
         self.key = keys[0]["key"]
         caller = Caller(base, self.key)
         caller.post("/v1/locations", {"name": "Doomed", "external_id": "doomed"})
         caller.post("/v1/event-types", {"name": "tested.type", "description": "Tested"})
+        signature = {"header": "x-tested", "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"}
+        for name in ("kept_format", "lost_format"):
+            caller.post("/v1/formats", {"name": name, "envelope": {"data": "{{data}}"}, "signatures": [signature]})
         target = {"name": "Tested", "url": "https://tested.example.com/hook", "event_types": ["*"]}
         endpoints = [caller.post("/v1/endpoints", target)["id"] for _ in range(2)]
         event = {"type": "message.incoming", "data": {"text": "hello"}}
         events = [caller.post("/v1/locations/default/events", event)["id"] for _ in range(2)]
         jobs = [caller.post(f"/v1/events/{events[0]}/replay", {})["id"] for _ in range(2)]
-        names = ("tenant_id", "key_id", "location_id", "endpoint_id", "event_id", "job_id")
-        kept = (self.tenant, keys[1]["id"], "default", endpoints[0], events[0], jobs[0])
-        lost = (doomed, keys[2]["id"], "doomed", endpoints[1], events[1], jobs[1])
+        names = ("tenant_id", "key_id", "location_id", "endpoint_id", "event_id", "job_id", "format")
+        kept = (self.tenant, keys[1]["id"], "default", endpoints[0], events[0], jobs[0], "kept_format")
+        lost = (doomed, keys[2]["id"], "doomed", endpoints[1], events[1], jobs[1], "lost_format")
         self.kept, self.lost = dict(zip(names, kept)), dict(zip(names, lost))
 
     def header(self):
@@ -109,6 +113,10 @@ def main():
                 failed |= test(base, key, "examples,coverage,fuzzing", house.parameters(), config)
                 # What one answer names goes into the next request, so nothing is given here.
                 failed |= test(base, key, "stateful", "[parameters]\n" + house.header(), config)
+            # These are for tenants of one preset alone.
+            house = Household(base, operator, "whatsable")
+            of_preset = house.parameters() + '[[operations]]\nexclude-path-regex = "^/api/"\nenabled = false\n'
+            failed |= test(base, house.key, "examples,coverage,fuzzing", of_preset, config)
             print(f"{time.monotonic() - started:.0f} s")
         finally:
             server.send_signal(signal.SIGTERM)

@@ -21,7 +21,8 @@ const PROMETHEUS_TEXT: Typed =
 /// In the text format of Prometheus; their names are told in `docs/metrics.md`. Not here, but on an address of its own, where the
 /// operator has set one (`POSTHASTE_METRICS_LISTEN`).
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "Service", responses(
-    (status = 200, description = "All of them.", content((String = "text/plain")))))]
+    (status = 200, description = "All of them.", content((String = "text/plain"))),
+    (status = 404, description = "They are on an address of their own.")))]
 async fn scrape() -> (Typed, String) {
     (PROMETHEUS_TEXT, metrics().render())
 }

@@ -150,6 +150,8 @@ async fn in_full(
             _ => by_event.push((*event, vec![row])),
         }
     }
+    let events: Vec<EventId> = by_event.iter().map(|(event, _)| *event).collect();
+    let types = queries::event_types(&mut *db, endpoint.shard(), &events).await?;
     let (mut by_event, mut attempts) = (by_event.into_iter(), Vec::with_capacity(keys.len()));
     loop {
         let some: Vec<_> = by_event.by_ref().take(BODIES_AT_ONCE).collect();
@@ -160,11 +162,10 @@ async fn in_full(
         let mut bodies: HashMap<_, _> = refill::bodies(&mut *db, &wanted).await?.into_iter().collect();
         for (event_id, rows) in some {
             let event = bodies.remove(&event_id);
-            let event_type = event.as_ref().map(|event| event.event_type.clone());
             let rebuild = Rebuild { history: &history, formats: formats.clone(), event_id, event };
             let listed = |row| ListedAttempt {
                 event_id,
-                event_type: event_type.clone(),
+                event_type: types.get(&event_id).cloned(),
                 attempt: rebuild.attempt(row),
             };
             attempts.extend(rows.into_iter().map(listed));

@@ -10,7 +10,7 @@ mod attempts;
 mod lanes;
 mod stats;
 
-pub use attempts::{AttemptKey, AttemptRow, attempt_keys, attempts, attempts_of};
+pub use attempts::{AttemptKey, AttemptRow, attempt_keys, attempts, attempts_of, event_types};
 pub use lanes::{Lane, Listed, Places, listed, nearest};
 pub use stats::{Counted, counted};
 

@@ -67,7 +67,7 @@ described!(
          without credentials and fragment, on port 80, 443 or one from 1024 up.",
         "https://crm.example.com/hooks/posthaste"
     )
-    .format(Some(SchemaFormat::Custom("uri".to_owned())))
+    .format(Some(SchemaFormat::Custom("iri".to_owned())))
     .max_length(Some(MAX_URL_BYTES))
     .pattern(Some("^[Hh][Tt][Tt][Pp][Ss]?://"))
 );

@@ -6,16 +6,21 @@
 mod api;
 pub mod attempt;
 mod change;
+mod create;
 mod draft;
 mod formats;
 mod model;
 pub mod queries;
 pub mod secrets;
+mod signing_secret;
+mod states;
 mod subscriptions;
 pub mod target;
 mod tester;
+mod view;
 
-pub use api::{add, delete, router};
+pub use api::{delete, router};
+pub use create::add;
 pub use draft::CreateBody;
 pub use formats::check_new_format;
 pub use model::{Endpoint, FAILING_REASON};

@@ -164,7 +164,7 @@ pub async fn replace(
 ///
 /// Adds a subscription beside the others, or replaces the filter of the one to the same pattern.
 #[utoipa::path(put, path = "/v1/endpoints/{endpoint_id}/subscriptions/{pattern}", operation_id = "put_subscription", tag = "Endpoints",
-    security(("key" = ["write"])), params(IfMatch), request_body = PutBody, responses(
+    security(("key" = ["write"])), params(IfMatch), request_body = Option<PutBody>, responses(
         (status = 200, description = "The subscription as it is now.", body = SubscriptionView),
         (status = 201, description = "The subscription as it was made.", body = SubscriptionView),
         (status = 202, description = "The subscription as it is now. A request that began before may still be under way.",

@@ -6,6 +6,10 @@ use jsonschema::Validator;
 use moka::future::Cache;
 use serde_json::Value;
 use sqlx::PgPool;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
 
 use crate::{
     event_types::{self, Catalogue, compile_schema},
@@ -65,6 +69,14 @@ impl Wanted {
     }
 }
 
+/// Work that may take milliseconds (many filters on a large event), without keeping other tasks from this thread.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// What kept an event from an endpoint.
 pub enum WhyNot {
     /// No subscription is for its type.
@@ -98,7 +110,10 @@ impl Routing {
                 && (endpoint.asking(event_type).any(|wanted| wanted.filter.is_none())
                     || asked.any(|wanted| wanted.outcome(&subject) == Ok(true)))
         };
-        self.endpoints.iter().filter(gets).collect()
+        let has_filter =
+            |endpoint: &Routed| endpoint.asking(event_type).any(|wanted| wanted.filter.is_some());
+        let choose = || self.endpoints.iter().filter(gets).collect();
+        if self.endpoints.iter().any(has_filter) { aside(choose) } else { choose() }
     }
 
     /// Why an endpoint would not get an event, as its subscriptions are in this table; `None` where it would.

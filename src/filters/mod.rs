@@ -183,7 +183,8 @@ impl Check<'_> {
             Expr::Literal(LiteralValue::Bytes(_)) => Err(self.refuse(node, "bytes are not for filters")),
             Expr::Literal(_) => Ok(()),
             Expr::Select(select) => self.expression(&select.operand, depth + 1),
-            Expr::List(list) if list.optional_indices.is_empty() => {
+            // Lists of literals alone: one with parts of the event in it would copy them.
+            Expr::List(list) if list.elements.iter().all(|one| matches!(one.expr, Expr::Literal(_))) => {
                 list.elements.iter().try_for_each(|element| self.expression(element, depth + 1))
             }
             Expr::Call(call) => {

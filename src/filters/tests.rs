@@ -79,6 +79,8 @@ fn what_fails_says_why(#[case] text: &str, #[case] told: &str) {
 #[case("data.labels.map(x, x) == []", "loops")]
 #[case("data.labels.filter(x, true) == []", "loops")]
 #[case("{'a': 1}.a == 1", "such values")]
+#[case("[data.text] == ['x']", "such values")]
+#[case("[[1]] == [1]", "such values")]
 #[case("dyn(1) == 1", "dyn is not for filters")]
 #[case("type(data) == map", "type is not for filters")]
 #[case("b'x' == data.text", "bytes")]

@@ -113,7 +113,12 @@ pub async fn reroute(db: impl PgExecutor<'_>, location: LocationId) -> sqlx::Res
 /// The same for every location of a tenant: its settings and event types decide, too.
 pub async fn reroute_all(db: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE locations SET routing_version = routing_version + 1 WHERE tenant_id = $1",
+        // In the order in which everybody locks them.
+        "WITH locked AS MATERIALIZED (
+             SELECT shard, id FROM locations WHERE tenant_id = $1 ORDER BY id FOR NO KEY UPDATE
+         )
+         UPDATE locations l SET routing_version = l.routing_version + 1 FROM locked k
+         WHERE l.shard = k.shard AND l.id = k.id",
         tenant.uuid()
     )
     .execute(db)

@@ -116,7 +116,7 @@ async fn they_can_have_an_address_of_their_own() {
     let mut app = spawn_with(&["--metrics-listen", "127.0.0.1:0"]).await;
     app.anonymous().get("/metrics").await.problem(404);
     let address = app.app.as_ref().and_then(|app| app.metrics_address).expect("an address");
-    let alone = Client::new(&format!("http://{address}"), None);
+    let alone = Client::new(&format!("http://{address}"), None).elsewhere();
     assert!(scraped(&alone).await.contains("posthaste_build_info{"));
     for path in ["/healthz", "/v1/me", "/openapi.json"] {
         alone.get(path).await.problem(404);

@@ -1,12 +1,14 @@
 //! Attempts: of a delivery, and of an endpoint in order.
 
+use std::collections::HashMap;
+
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::TEST;
 use crate::{
     queue::{Cause, finish::Attempt},
-    types::{AttemptId, EndpointId, EventId, TenantId, Timestamp},
+    types::{AttemptId, EndpointId, EventId, Shard, TenantId, Timestamp},
     web::{
         filter::{IdRange, above, below},
         page::Keyset,
@@ -181,4 +183,24 @@ pub async fn attempts_of(
     )
     .fetch_all(db)
     .await
+}
+
+/// The types of these events, which are all in one shard.
+pub async fn event_types(
+    db: impl PgExecutor<'_>,
+    shard: Shard,
+    events: &[EventId],
+) -> sqlx::Result<HashMap<EventId, String>> {
+    let ids: Vec<Uuid> = events.iter().map(|event| event.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT e.id AS "id: EventId", e.event_type FROM unnest($2::uuid[]) AS w(id)
+        CROSS JOIN LATERAL (SELECT * FROM events e WHERE e.shard = $1 AND e.id = w.id LIMIT 1) e
+        "#,
+        shard.column(),
+        &ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.event_type)).collect())
 }

@@ -58,6 +58,10 @@ async fn an_expunged_event_has_neither_data_nor_answers_and_no_second_chance() {
         let delivery_path = format!("{}/deliveries/{}", path(&event), text(endpoint, "id"));
         let delivery = tenant.client.get(&delivery_path).await.expect(200);
         assert_eq!((&delivery["request"], &delivery["attempt_count"]), (&Value::Null, &json!(1)));
+        let list = format!("/v1/endpoints/{}/attempts?event_type=message.sent", text(endpoint, "id"));
+        let attempts = tenant.client.get(&list).await.expect(200);
+        let attempt = array(&attempts, "data").iter().find(|one| one["event_id"] == event["id"]).unwrap();
+        assert_eq!((&attempt["request"], &attempt["event_type"]), (&Value::Null, &json!("message.sent")));
         let response = &delivery["attempts"][0]["response"];
         assert_eq!((&response["body"], &response["headers"]), (&json!(""), &json!({})));
         tenant.tell_delivery(&event, endpoint, "retry").await.problem(409);

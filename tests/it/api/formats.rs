@@ -6,7 +6,7 @@ use sha2::{Sha256, Sha512};
 
 use super::{array, text};
 use crate::helpers::{
-    Answer, Receiver, Stored, app::Tenant, client::Reply, receiver::Seen, spawn, spawn_with,
+    Answer, Receiver, Stored, app::Tenant, client::Reply, receiver::Seen, spawn, spawn_with, sql::Sql,
 };
 
 /// A format that is right, with these fields in place of its own.
@@ -428,5 +428,41 @@ async fn a_preview_is_the_exact_request() {
     ] {
         assert_eq!(client.post("/v1/formats/preview", body.clone()).await.pointers(), pointers, "{body}");
     }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn however_edits_and_endpoints_meet_every_endpoint_has_the_version_that_its_format_is_at() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    create(&tenant, json!({})).await.expect(201);
+    let others = json!({"name": "E", "url": "http://127.0.0.1:9999/", "event_types": ["*"]});
+    let moving = tenant.client.post("/v1/endpoints", others.clone()).await.expect(201);
+    let moving = format!("/v1/endpoints/{}", text(&moving, "id"));
+    let mut calls = tokio::task::JoinSet::new();
+    for round in 0..8 {
+        let (client, moving, mut endpoint) = (tenant.client.clone(), moving.clone(), others.clone());
+        endpoint["format"] = json!("own");
+        calls.spawn(async move {
+            let edit = without_name(format(json!({"timeout_ms": 1_000 + round})));
+            let own = json!({"name": format!("own.type{round}"), "description": "d"});
+            let format = if round % 2 == 0 { "own" } else { "standard" };
+            let (edited, made, moved, typed) = tokio::join!(
+                client.put("/v1/formats/own", edit),
+                client.post("/v1/endpoints", endpoint),
+                client.patch(&moving, json!({"format": format})),
+                client.post("/v1/event-types", own),
+            );
+            [edited.status, made.status, moved.status, typed.status]
+        });
+    }
+    while let Some(statuses) = calls.join_next().await {
+        assert_eq!(statuses.unwrap(), [200, 201, 200, 201]);
+    }
+    let mut sql = Sql::open(&app.database).await;
+    let outdated = "SELECT count(*) FROM endpoints e JOIN wire_formats f ON f.tenant_id = e.tenant_id AND f.name = e.format
+                    WHERE e.format_version <> f.version";
+    assert_eq!(sql.count(outdated).await, 0);
+    assert_eq!(sql.count("SELECT count(*) FROM wire_format_versions").await, 9, "all are kept");
     app.stop().await;
 }

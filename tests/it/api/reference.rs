@@ -64,6 +64,19 @@ fn each_object(value: &'static Value, way: &str, act: &mut impl FnMut(&str, &'st
     }
 }
 
+/// So that a change to the API shows itself in a review.
+#[test]
+fn the_committed_document_is_the_current_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let current = format!("{:#}\n", document());
+    // Not compared by assert_eq!: nobody reads two such texts side by side.
+    assert!(
+        committed == current,
+        "run `cargo run -- openapi > docs/openapi.json` and look at what has changed"
+    );
+}
+
 #[test]
 fn every_operation_tells_what_it_is() {
     let tags: BTreeSet<_> =

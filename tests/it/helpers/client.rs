@@ -6,6 +6,8 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::conformance;
+
 /// Longest that a test waits for something to become true: far longer than it ever takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(15);
@@ -16,6 +18,7 @@ pub struct Client {
     base: String,
     key: Option<String>,
     headers: Vec<(String, String)>,
+    is_api: bool,
 }
 
 #[derive(Debug)]
@@ -28,7 +31,13 @@ pub struct Reply {
 impl Client {
     pub fn new(base: &str, key: Option<&str>) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { http, base: base.to_owned(), key: key.map(str::to_owned), headers: Vec::new() }
+        Self { http, base: base.to_owned(), key: key.map(str::to_owned), headers: Vec::new(), is_api: true }
+    }
+
+    /// The same client, of something that is not the API.
+    pub fn elsewhere(mut self) -> Self {
+        self.is_api = false;
+        self
     }
 
     /// The same client with one more header on every request.
@@ -42,9 +51,9 @@ impl Client {
         self.send_bytes(method, path, body.map(String::into_bytes)).await
     }
 
-    /// A body is said to be JSON unless [`Client::with`] said otherwise.
+    /// Every answer is held against the API's reference. A body is said to be JSON unless [`Client::with`] said otherwise.
     pub async fn send_bytes(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Reply {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
@@ -59,7 +68,11 @@ impl Client {
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Reply { status, headers, text: response.text().await.expect("a body") }
+        let reply = Reply { status, headers, text: response.text().await.expect("a body") };
+        if self.is_api {
+            conformance::check(&method, path, &reply);
+        }
+        reply
     }
 
     pub async fn get(&self, path: &str) -> Reply {

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod client;
 pub mod cluster;
+pub mod conformance;
 pub mod process;
 pub mod receiver;
 pub mod sql;

@@ -83,6 +83,7 @@ fn asks<'a>(busy: &'a Tenant, wide: &'a Tenant, month: &Month<'_>, middle: &str,
     ask(busy, SMALL_READ, format!("{endpoint}/stats?bucket=day"));
     ask(busy, SMALL_READ, "/v1/endpoints".to_owned());
     ask(busy, PAGE, "/v1/audit".to_owned());
+    ask(busy, PAGE, "/v1/jobs".to_owned());
 
     let list = "/v1/deliveries?";
     ask(wide, WIDE, list.to_owned());
