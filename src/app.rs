@@ -238,7 +238,8 @@ impl App {
             });
             let stop = stop_api.clone();
             tokio::spawn(async move {
-                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+                let service = router.into_make_service_with_connect_info::<SocketAddr>();
+                axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
             })
         });
         batcher.close();
