@@ -70,7 +70,7 @@ impl Wanted {
     }
 }
 
-/// How many there are now, counted up to [`COUNT_MAX`].
+/// How many there are now, counted up to `COUNT_MAX`.
 pub async fn count(
     db: &mut PgConnection,
     tenant: TenantId,

@@ -1,8 +1,8 @@
 //! The API's reference: an OpenAPI document made from the handlers and wire types, at `/openapi.json` and, for people, at `/docs`.
 //!
 //! A handler says what is its own: `#[utoipa::path]` with its scope, its body and its good answers. What holds for many is
-//! added here, once, by what an operation takes ([`complete`]); examples are put together from those of the fields
-//! ([`examples`]); what receivers get is told from the presets ([`webhooks`]).
+//! added here, once, by what an operation takes (`complete.rs`); examples are put together from those of the fields
+//! (`examples.rs`); what receivers get is told from the presets (`webhooks.rs`).
 
 mod complete;
 mod docs;
