@@ -134,7 +134,7 @@ async fn without_a_live_key_nothing_opens() {
     let before = Stored::read(&mut db).await;
     for (n, (what, client)) in (2..).zip(&keys) {
         // Each from an address of its own: too many failures from one are answered with 429.
-        let client = client.from_address([127, 0, 0, n]);
+        let client = client.calling_from([127, 0, 0, n]);
         for route in closed() {
             let reply = route.call(&client, &house.ids).await;
             let challenge = reply.headers.get(header::WWW_AUTHENTICATE).cloned();

@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// The same client, calling from this address of loopback.
-    pub fn from_address(&self, address: [u8; 4]) -> Self {
+    pub fn calling_from(&self, address: [u8; 4]) -> Self {
         let http = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
         Self { http: http.build().expect("a client"), ..self.clone() }
     }
