@@ -24,7 +24,7 @@ use moka::sync::Cache;
 
 use super::error::ApiError;
 
-/// Failures of one address that are answered with 401 within a [`WINDOW`].
+/// Failures of one address that are answered with 401 within a minute.
 pub const FAILURES_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses remembered, each for one window; with more, some begin anew.
