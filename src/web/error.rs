@@ -61,6 +61,8 @@ pub enum ApiError {
     KeyReused,
     /// 429: one key asks too often.
     TooManyRequests { retry_after_s: u64 },
+    /// 429: too many requests without a good key came from one address.
+    TooManyFailures { retry_after_s: u64 },
     /// 503: Postgres or the pool is away; trying again helps.
     Unavailable(Arc<str>),
     /// No error at all: the request was answered before, and this is the answer. It ends a handler as errors do.
@@ -120,6 +122,11 @@ impl ApiError {
             Self::TooManyRequests { .. } => {
                 ("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The key asks too often")
             }
+            Self::TooManyFailures { .. } => (
+                "too-many-failures",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests from this address had no good key",
+            ),
             Self::Unavailable(_) => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
@@ -151,6 +158,9 @@ impl ApiError {
             },
             Self::KeyReused => "Use a new key for a new request.".into(),
             Self::TooManyRequests { retry_after_s } => format!("Ask again in {retry_after_s} s.").into(),
+            Self::TooManyFailures { retry_after_s } => {
+                format!("The API key is missing, unknown, revoked or expired. Ask again in {retry_after_s} s, or with a good key.").into()
+            }
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
             Self::Answered(_) | Self::Internal(_) => {
                 "This is our fault. Give the request_id to whoever runs Posthaste.".into()
@@ -202,7 +212,7 @@ impl IntoResponse for ApiError {
             Self::Unauthorized(_) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::TooManyRequests { retry_after_s } => {
+            Self::TooManyRequests { retry_after_s } | Self::TooManyFailures { retry_after_s } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             Self::Unavailable(_) => {

@@ -188,7 +188,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
     }
     let text = inner.to_string();
     // serde_json adds the place in the text; the pointer says it better.
-    let detail = text.split(" at line ").next().unwrap_or_default();
+    let detail = text.rsplit_once(" at line ").map_or(&*text, |(detail, _)| detail);
     // For these the path may stop at the object; the message names the field.
     for (start, plain) in [
         ("unknown field `", "is not a known field"),
@@ -206,7 +206,8 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
     ApiError::Invalid(vec![FieldError::new(pointer, plain(detail))])
 }
 
-/// What serde says of a value, in words of JSON rather than of Rust.
+/// What serde says of a value, in words of JSON rather than of Rust, and without the caller's own text, which may be a secret in
+/// the wrong place.
 fn plain(detail: &str) -> String {
     if detail == GIVEN_TWICE {
         return detail.to_owned();
@@ -214,9 +215,11 @@ fn plain(detail: &str) -> String {
     let is_of_value = ["invalid type: ", "invalid value: ", "unknown variant `"]
         .iter()
         .any(|start| detail.starts_with(start));
-    let Some((_, expected)) = detail.rsplit_once(", expected ").filter(|_| is_of_value) else {
+    if !is_of_value {
         return format!("is not valid: {detail}");
-    };
+    }
+    // The last one: the first may be in the text.
+    let Some((_, expected)) = detail.rsplit_once(", expected ") else { return "is not valid".into() };
     let is_integer = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "usize"].contains(&expected);
     match expected {
         _ if is_integer && detail.starts_with("invalid value: ") => "is out of range".into(),

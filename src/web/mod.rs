@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod entries;
 pub mod error;
+pub mod failed_auth;
 pub mod fields;
 pub mod filter;
 pub mod headers;
