@@ -61,6 +61,8 @@ pub enum ApiError {
     KeyReused,
     /// 429: one key asks too often.
     TooManyRequests { retry_after_s: u64 },
+    /// 503: no answer in time, and so nobody knows what became of it.
+    Unanswered,
     /// 503: Postgres or the pool is away; trying again helps.
     Unavailable(Arc<str>),
     /// No error at all: the request was answered before, and this is the answer. It ends a handler as errors do.
@@ -120,7 +122,7 @@ impl ApiError {
             Self::TooManyRequests { .. } => {
                 ("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The key asks too often")
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Unanswered => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
             Self::Answered(_) | Self::Internal(_) => {
@@ -152,6 +154,9 @@ impl ApiError {
             Self::KeyReused => "Use a new key for a new request.".into(),
             Self::TooManyRequests { retry_after_s } => format!("Ask again in {retry_after_s} s.").into(),
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
+            Self::Unanswered => {
+                "The database does not answer. Whether this was done is not known: repeat it with the same Idempotency-Key.".into()
+            }
             Self::Answered(_) | Self::Internal(_) => {
                 "This is our fault. Give the request_id to whoever runs Posthaste.".into()
             }
@@ -205,7 +210,7 @@ impl IntoResponse for ApiError {
             Self::TooManyRequests { retry_after_s } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Unanswered => {
                 let seconds = HeaderValue::from(UNAVAILABLE_RETRY_AFTER.as_secs());
                 response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }
