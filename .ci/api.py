@@ -80,7 +80,7 @@ class Household:
             return "".join(f'"path.{name}" = "{value}"\n' for name, value in values.items())
 
         # A version that is made up would end most changes with 412.
-        others = '"header.If-Match" = "*"\n"path.preset" = "standard"\n"path.file" = "index.html"\n'
+        others = '"header.If-Match" = "*"\n"path.pattern" = "message.*"\n"path.preset" = "standard"\n"path.file" = "index.html"\n'
         return (
             f"[parameters]\n{self.header()}{others}{lines(self.kept)}"
             f'[[operations]]\ninclude-method = "DELETE"\n[operations.parameters]\n{self.header()}{lines(self.lost)}'
