@@ -94,6 +94,7 @@ pub struct AttemptRequest {
     /// As it was POSTed: in the answer to a test alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
+        value_type = String,
         required = false,
         examples("{\"id\":\"evt_0199e8a1-2f00-7c15-8e77-0a1b2c3d4e01\",\"type\":\"message.incoming\"}")
     )]

@@ -58,8 +58,8 @@ pub struct Update {
 #[derive(Args, Serialize)]
 struct Fields {
     /// Starts of attempts a second, at most
-    // The server has a setting of that name, and names are the program's.
-    #[arg(id = "endpoint_rate_limit_per_s", long = "rate-limit-per-s", value_name = "N")]
+    // The server has a setting of the field's name, and names are the whole program's.
+    #[arg(id = "starts_per_s", long = "starts-per-s", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit_per_s: Option<u32>,
     /// Attempts at the same time, at most
