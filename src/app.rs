@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, os::unix::fs::OpenOptionsExt, path::Path, syn
 
 use anyhow::{Context as _, bail};
 use axum::serve::ListenerExt;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
@@ -96,6 +96,11 @@ impl Database {
         Ok(pools)
     }
 
+    /// One connection, to whatever schema is there.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        self.options.connect().await.context("the database can't be reached")
+    }
+
     /// Ends only when a private Postgres dies by itself.
     async fn died(&self) -> anyhow::Error {
         match &self.embedded {
@@ -157,7 +162,7 @@ impl App {
         let database = Database::open(settings, progress).await?;
         let pools = database.migrate().await?;
         let operator = operator_key(settings)?;
-        let vault = Arc::new(Vault::parse(&master_key(settings)?).context("POSTHASTE_MASTER_KEY")?);
+        let vault = Arc::new(vault(settings)?);
         let policy = Arc::new(Policy::new(PolicySettings {
             allow: settings.allow_targets.clone(),
             deny: settings.deny_targets.clone(),
@@ -233,7 +238,8 @@ impl App {
             });
             let stop = stop_api.clone();
             tokio::spawn(async move {
-                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+                let service = router.into_make_service_with_connect_info::<SocketAddr>();
+                axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
             })
         });
         batcher.close();
@@ -325,6 +331,11 @@ fn operator_key(settings: &Settings) -> anyhow::Result<OperatorKey> {
     let key =
         ApiKey::parse(text.trim()).with_context(|| format!("{} does not hold a key", file.display()))?;
     Ok(OperatorKey { key, is_new })
+}
+
+/// The master keys of the settings, or of the data directory's file.
+pub fn vault(settings: &Settings) -> anyhow::Result<Vault> {
+    Vault::parse(&master_key(settings)?).context("POSTHASTE_MASTER_KEY")
 }
 
 fn master_key(settings: &Settings) -> anyhow::Result<Zeroizing<String>> {

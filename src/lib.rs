@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 5 | `cli` → [`app`] |
 //! | 4 | [`api`], [`worker`], [`maintenance`] |
-//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`] |
+//! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`], [`rekey`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`filters`], [`egress`], [`seal`] |
 //! | 0 | [`types`], [`config`], [`telemetry`] |
@@ -33,6 +33,7 @@ pub mod jobs;
 pub mod locations;
 pub mod maintenance;
 pub mod queue;
+pub mod rekey;
 pub mod seal;
 pub mod signing;
 pub mod telemetry;

@@ -1,8 +1,8 @@
 //! Secrets at rest: XChaCha20-Poly1305 under the operator's master keys.
 //!
 //! A record is `version, key id, nonce, ciphertext`, bound by its associated data to the place where it belongs: a row that
-//! is moved to another tenant or endpoint no longer opens. Several master keys open, the first one seals. This module
-//! does not re-wrap old records; it only says which key one was sealed with.
+//! is moved to another tenant or endpoint no longer opens. Several master keys open, the first one seals. What is stored
+//! where, and is to be re-wrapped when the keys change, is `rekey`'s to know.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chacha20poly1305::{
@@ -14,10 +14,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
-const VERSION: u8 = 1;
+/// The first byte of every record.
+pub const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
+const STAMP_BYTES: usize = 1 + KEY_ID_BYTES;
 
 /// What a sealed text is for, and whose.
 #[derive(Clone, Copy)]
@@ -100,6 +102,19 @@ impl Vault {
         Ok(record)
     }
 
+    /// What every record under the current key begins with, and no other one.
+    pub fn stamp(&self) -> Result<[u8; STAMP_BYTES], SealError> {
+        let (id, _) = self.keys.first().ok_or(SealError::UnknownKey)?;
+        let mut stamp = [VERSION; STAMP_BYTES];
+        stamp[1..].copy_from_slice(id);
+        Ok(stamp)
+    }
+
+    /// The same secret under the current key.
+    pub fn rewrap(&self, record: &[u8], purpose: Purpose) -> Result<Vec<u8>, SealError> {
+        self.seal(&self.open(record, purpose)?, purpose)
+    }
+
     pub fn open(&self, record: &[u8], purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (version, rest) = record.split_first().ok_or(SealError::Broken)?;
         let (id, rest) = rest.split_at_checked(KEY_ID_BYTES).ok_or(SealError::Broken)?;
@@ -156,7 +171,10 @@ mod tests {
         let record = Vault::parse(&old).unwrap().seal(b"x", purpose(1)).unwrap();
         let both = Vault::parse(&format!("{},{}", *new, *old)).unwrap();
         assert_eq!(*both.open(&record, purpose(1)).unwrap(), b"x");
-        let resealed = both.seal(b"x", purpose(1)).unwrap();
+        let resealed = both.rewrap(&record, purpose(1)).unwrap();
+        assert!(resealed.starts_with(&both.stamp().unwrap()) && !record.starts_with(&both.stamp().unwrap()));
+        assert_eq!(*both.open(&resealed, purpose(1)).unwrap(), b"x");
+        assert!(both.rewrap(&record, purpose(9)).is_err());
         assert!(matches!(
             Vault::parse(&old).unwrap().open(&resealed, purpose(1)),
             Err(SealError::UnknownKey)

@@ -31,6 +31,7 @@ use crate::{
     jobs, locations, tenants,
     web::{
         ApiError,
+        failed_auth::{self, FailedAuth},
         json::BODY_MAX_BYTES,
         rate_limit::{self, RateLimit},
         request,
@@ -99,6 +100,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn(query::refuse_unasked))
+        .layer(middleware::from_fn_with_state(FailedAuth::default(), failed_auth::layer))
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))
         .layer(CatchPanicLayer::custom(|_| {
             use axum::response::IntoResponse;

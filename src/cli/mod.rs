@@ -3,6 +3,7 @@
 mod demo;
 mod help;
 mod migrate;
+mod rekey;
 mod remote;
 mod serve;
 
@@ -44,6 +45,9 @@ enum Command {
     Worker,
     /// Apply the migrations and exit
     Migrate,
+    /// Put every secret at rest under the newest master key, while servers run
+    #[command(after_help = "Every server must have the new key first: set POSTHASTE_MASTER_KEY to NEW,OLD.")]
+    Rekey,
     /// Run everything, with a receiver inside, and show real deliveries
     Demo {
         /// End with the demonstration instead of going on serving
@@ -79,7 +83,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // These tell their own story on the same terminal.
     let quiet = matches!(
         command,
-        Command::Demo { .. } | Command::Remote(_) | Command::Completions { .. } | Command::Openapi
+        Command::Demo { .. }
+            | Command::Rekey
+            | Command::Remote(_)
+            | Command::Completions { .. }
+            | Command::Openapi
     );
     let log = settings.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
     telemetry::start(log, settings.log_format)?;
@@ -90,6 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Api => serve::run(&settings, Roles { api: true, worker: false }).await?,
             Command::Worker => serve::run(&settings, Roles { api: false, worker: true }).await?,
             Command::Migrate => migrate::run(&settings).await?,
+            Command::Rekey => rekey::run(&settings).await?,
             Command::Demo { exit } => demo::run(&settings, exit).await?,
             Command::Remote(remote) => return Ok(remote.run(&cli.client, &settings).await),
             Command::Completions { shell } => complete(shell)?,

@@ -11,7 +11,7 @@ mod draft;
 mod formats;
 mod model;
 pub mod queries;
-mod secrets;
+pub mod secrets;
 mod signing_secret;
 mod states;
 mod subscriptions;

@@ -15,11 +15,11 @@ use crate::{
 /// Longest grace period of a rotated secret.
 pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-fn secret_purpose(tenant: TenantId, endpoint: EndpointId, secret: Uuid) -> Purpose {
+pub fn secret_purpose(tenant: TenantId, endpoint: EndpointId, secret: Uuid) -> Purpose {
     Purpose { what: "signing secret", tenant: tenant.uuid(), owner: endpoint.uuid(), item: secret }
 }
 
-fn headers_purpose(tenant: TenantId, endpoint: EndpointId) -> Purpose {
+pub fn headers_purpose(tenant: TenantId, endpoint: EndpointId) -> Purpose {
     Purpose { what: "custom headers", tenant: tenant.uuid(), owner: endpoint.uuid(), item: Uuid::nil() }
 }
 

@@ -145,7 +145,7 @@ impl Place {
     }
 
     fn purpose(&self) -> Purpose {
-        Purpose { what: "idempotent answer", tenant: self.tenant, owner: Uuid::nil(), item: self.id }
+        answer_purpose(self.tenant, self.id)
     }
 }
 
@@ -294,6 +294,11 @@ impl IntoResponse for Done {
     fn into_response(self) -> Response {
         self.answer.into_response()
     }
+}
+
+/// What the answer to a claim is sealed for.
+pub fn answer_purpose(tenant: Uuid, claim: Uuid) -> Purpose {
+    Purpose { what: "idempotent answer", tenant, owner: Uuid::nil(), item: claim }
 }
 
 /// Sealed, since some answers hold a secret that is shown once.

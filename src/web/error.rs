@@ -61,6 +61,8 @@ pub enum ApiError {
     KeyReused,
     /// 429: one key asks too often.
     TooManyRequests { retry_after_s: u64 },
+    /// 429: too many requests without a good key came from one address.
+    TooManyFailures { retry_after_s: u64 },
     /// 503: no answer in time, and so nobody knows what became of it.
     Unanswered,
     /// 503: Postgres or the pool is away; trying again helps.
@@ -122,6 +124,11 @@ impl ApiError {
             Self::TooManyRequests { .. } => {
                 ("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The key asks too often")
             }
+            Self::TooManyFailures { .. } => (
+                "too-many-failures",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests from this address had no good key",
+            ),
             Self::Unavailable(_) | Self::Unanswered => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
@@ -153,6 +160,9 @@ impl ApiError {
             },
             Self::KeyReused => "Use a new key for a new request.".into(),
             Self::TooManyRequests { retry_after_s } => format!("Ask again in {retry_after_s} s.").into(),
+            Self::TooManyFailures { retry_after_s } => {
+                format!("The API key is missing, unknown, revoked or expired. Ask again in {retry_after_s} s, or with a good key.").into()
+            }
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
             Self::Unanswered => {
                 "The database does not answer. Whether this was done is not known: repeat it with the same Idempotency-Key.".into()
@@ -207,7 +217,7 @@ impl IntoResponse for ApiError {
             Self::Unauthorized(_) => {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::TooManyRequests { retry_after_s } => {
+            Self::TooManyRequests { retry_after_s } | Self::TooManyFailures { retry_after_s } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             Self::Unavailable(_) | Self::Unanswered => {

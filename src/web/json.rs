@@ -176,7 +176,7 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
     // It is JSON, so what can't be read of it is one field's: half a character, a number beyond all bounds, lists in lists.
     let text = inner.to_string();
     // serde_json adds the place in the text; the pointer says it better.
-    let detail = text.split(" at line ").next().unwrap_or_default();
+    let detail = text.rsplit_once(" at line ").map_or(&*text, |(detail, _)| detail);
     // For these the path may stop at the object; the message names the field.
     for (start, plain) in [
         ("unknown field `", "is not a known field"),
@@ -191,7 +191,19 @@ fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> ApiError {
             return ApiError::Invalid(vec![FieldError::new(pointer, plain)]);
         }
     }
-    ApiError::Invalid(vec![FieldError::new(pointer, format!("is not valid: {detail}"))])
+    ApiError::Invalid(vec![FieldError::new(pointer, format!("is not valid: {}", unquoted(detail)))])
+}
+
+/// The message without the caller's own text, which may be a secret in the wrong place.
+fn unquoted(detail: &str) -> String {
+    for kind in ["invalid type: string", "invalid value: string", "unknown variant"] {
+        if detail.starts_with(kind) {
+            // The last one: the first may be in the text.
+            let expected = detail.rfind(", expected ").map_or("", |at| &detail[at..]);
+            return format!("{kind}{expected}");
+        }
+    }
+    detail.to_owned()
 }
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod error;
+pub mod failed_auth;
 pub mod fields;
 pub mod filter;
 pub mod headers;

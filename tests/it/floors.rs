@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("jobs", 3),
     ("audit", 3),
     ("idempotency", 3),
+    ("rekey", 3),
     ("whatsable", 3),
     ("api", 4),
     ("worker", 4),

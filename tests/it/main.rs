@@ -8,3 +8,4 @@ mod embedded;
 mod floors;
 mod helpers;
 mod metrics;
+mod rekey;

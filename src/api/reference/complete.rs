@@ -275,10 +275,7 @@ impl Completion<'_> {
         }
         if *who != Who::Everyone {
             // A query parameter that is not known, or not in form.
-            statuses.extend([400, 401, 403, 500, 503]);
-            if !rate_limit::is_exempt(self.method, self.path) {
-                statuses.insert(429);
-            }
+            statuses.extend([400, 401, 403, 429, 500, 503]);
         }
         if matches!(who, Who::Key(_)) {
             // What Posthaste-Tenant may be wrong about.
@@ -428,7 +425,10 @@ fn sample(status: u16) -> (ApiError, &'static str) {
             ApiError::Invalid(vec![FieldError::new("/url", "must be https")]),
             "Fields are missing, unknown or not valid; or the Idempotency-Key was used with another request.",
         ),
-        429 => (ApiError::TooManyRequests { retry_after_s: 1 }, "The key asks too often."),
+        429 => (
+            ApiError::TooManyRequests { retry_after_s: 1 },
+            "The key asks too often, or too many requests from this address had no good key.",
+        ),
         500 => (ApiError::internal(""), "Posthaste failed. Tell whoever runs it the request_id."),
         _ => (ApiError::Unavailable("".into()), "Posthaste can't answer right now; nothing was changed."),
     }

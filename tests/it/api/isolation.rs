@@ -132,9 +132,11 @@ async fn without_a_live_key_nothing_opens() {
     let keys = dead_keys(&app, &house).await;
     let mut db = app.sql().await;
     let before = Stored::read(&mut db).await;
-    for (what, client) in &keys {
+    for (n, (what, client)) in (2..).zip(&keys) {
+        // Each from an address of its own: too many failures from one are answered with 429.
+        let client = client.calling_from([127, 0, 0, n]);
         for route in closed() {
-            let reply = route.call(client, &house.ids).await;
+            let reply = route.call(&client, &house.ids).await;
             let challenge = reply.headers.get(header::WWW_AUTHENTICATE).cloned();
             assert_eq!(reply.status, 401, "{what}, {}: {}", route.told(), reply.text);
             assert_eq!(challenge.unwrap(), "Bearer");

@@ -10,7 +10,7 @@ use crate::helpers::{Receiver, TestApp, spawn};
 const HEADER_VALUE: &str = "Bearer a-token-of-the-receivers";
 
 /// Every row of every table as text; bytes as hex.
-async fn dump(app: &TestApp) -> String {
+pub async fn dump(app: &TestApp) -> String {
     let mut sql = app.sql().await;
     let tables =
         "SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -33,7 +33,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The ways in which a text might be stored.
-fn spellings(secret: &str) -> Vec<String> {
+pub fn spellings(secret: &str) -> Vec<String> {
     let mut all = vec![secret.to_owned(), hex(secret.as_bytes()), STANDARD.encode(secret)];
     if let Some(base64) = secret.strip_prefix("whsec_") {
         let key = STANDARD.decode(base64).unwrap();

@@ -47,6 +47,12 @@ impl Client {
         other
     }
 
+    /// The same client, calling from this address of loopback.
+    pub fn calling_from(&self, address: [u8; 4]) -> Self {
+        let http = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
+        Self { http: http.build().expect("a client"), ..self.clone() }
+    }
+
     pub async fn send(&self, method: Method, path: &str, body: Option<String>) -> Reply {
         self.send_bytes(method, path, body.map(String::into_bytes)).await
     }
