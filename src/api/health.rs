@@ -1,7 +1,10 @@
 //! Whether the process lives, and whether it can work.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,6 +25,9 @@ struct Health {
     version: &'static str,
 }
 
+/// How long Postgres may take to answer a process that calls itself ready.
+const READY_WITHIN: Duration = Duration::from_secs(3);
+
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 /// Tell whether the process runs
@@ -38,9 +44,11 @@ async fn healthz() -> Json<Health> {
     (status = 200, description = "It can.", body = Health),
     (status = 503, description = "Postgres is away, or its migrations are missing.")))]
 async fn readyz(State(context): State<Context>) -> Result<Json<Health>, ApiError> {
-    let applied = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success"#)
-        .fetch_one(&context.pool)
+    let asked = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success"#)
+        .fetch_one(&context.pool);
+    let applied = timeout(READY_WITHIN, asked)
         .await
+        .map_err(|_| ApiError::Unavailable("Postgres does not answer".into()))?
         .map_err(|error| ApiError::Unavailable(error.to_string().into()))?;
     let known = i64::try_from(MIGRATOR.iter().count()).unwrap_or(i64::MAX);
     if applied >= known { Ok(Json(OK)) } else { Err(ApiError::Unavailable("migrations are missing".into())) }

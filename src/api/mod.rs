@@ -2,6 +2,7 @@
 
 mod health;
 pub mod metrics;
+mod query;
 pub mod reference;
 
 use std::time::Duration;
@@ -98,6 +99,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(metrics)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(middleware::from_fn(query::refuse_unasked))
         .layer(middleware::from_fn_with_state(FailedAuth::default(), failed_auth::layer))
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))
         .layer(CatchPanicLayer::custom(|_| {

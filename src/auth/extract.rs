@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     types::{KeyId, TenantId},
-    web::{ApiError, request::RequestId},
+    web::{ApiError, headers::only, request::RequestId},
 };
 
 /// Names the tenant that the operator acts for.
@@ -95,8 +95,7 @@ pub struct Caller {
 }
 
 fn bearer(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
-    let value = headers
-        .get(header::AUTHORIZATION)
+    let value = only(headers, header::AUTHORIZATION.as_str())?
         .ok_or(ApiError::Unauthorized("Send the API key as Authorization: Bearer ph_…."))?;
     let text = value.to_str().unwrap_or_default();
     let (scheme, key) = text.split_once(' ').unwrap_or((text, ""));
@@ -136,7 +135,7 @@ async fn identify(
 }
 
 fn named_tenant(headers: &HeaderMap) -> Result<Option<TenantId>, ApiError> {
-    let Some(value) = headers.get(TENANT_HEADER) else { return Ok(None) };
+    let Some(value) = only(headers, TENANT_HEADER)? else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
     parsed.map(Some).ok_or(ApiError::Malformed("Posthaste-Tenant must be a tenant's id, ten_….".into()))
 }

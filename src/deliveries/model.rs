@@ -41,7 +41,7 @@ pub struct Delivery {
     /// The HTTP status of the latest attempt's answer.
     #[schema(minimum = 100, maximum = 999)]
     pub last_response_status: Option<i16>,
-    /// What was wrong with the latest attempt: a class, such as `timeout`.
+    /// What was wrong with the latest attempt, in a sentence.
     pub last_error: Option<String>,
     pub last_attempt_at: Option<Timestamp>,
     /// When it is sent next, at the earliest; `null`: never.
@@ -76,7 +76,7 @@ pub struct Request {
     pub body: String,
 }
 
-/// The request of an attempt, but for its body, which is the same at every attempt.
+/// The request of an attempt. The body is the same at every attempt of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AttemptRequest {
     /// Where it went.
@@ -91,6 +91,14 @@ pub struct AttemptRequest {
         examples("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
     )]
     pub body_sha256: String,
+    /// As it was POSTed: in the answer to a test alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        value_type = String,
+        required = false,
+        examples("{\"id\":\"evt_0199e8a1-2f00-7c15-8e77-0a1b2c3d4e01\",\"type\":\"message.incoming\"}")
+    )]
+    pub body: Option<String>,
 }
 
 /// One HTTP POST of a delivery.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{attempts::Rebuild, model::AttemptView};
+use super::{attempts::Rebuild, model::ListedAttempt};
 use crate::{
     auth::{Context, Tenant, scope},
     endpoints::{Tester, target::History},
@@ -33,7 +33,7 @@ struct TestBody {
 /// refused: the attempt says so. State and statistics of the endpoint stay as they are.
 #[utoipa::path(post, path = "/v1/endpoints/{endpoint_id}/test", operation_id = "test_endpoint", tag = "Endpoints",
     security(("key" = ["write"])), request_body = Option<TestBody>, responses(
-        (status = 200, description = "The attempt.", body = AttemptView)))]
+        (status = 200, description = "The attempt.", body = ListedAttempt)))]
 async fn test(
     State(context): State<Context>,
     State(tester): State<Tester>,
@@ -51,15 +51,17 @@ async fn test(
                 return Err(refusal);
             }
         };
-        let mut work = reserved.begin(&context).await?;
+        let mut work = reserved.begin(&context, tested.event_id.uuid()).await?;
         tester.store(&mut work, tenant, &tested, &actor).await?;
         let history =
             History::load(&mut work, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         let formats = context.formats.of(&mut *work, [tested.attempt.format_version]).await?;
+        let event_type = Some(tested.event.event_type.clone());
         let rebuild =
             Rebuild { history: &history, formats, event_id: tested.event_id, event: Some(tested.event) };
-        let attempt = rebuild.attempt(tested.attempt.into());
-        work.commit(&context, Answer::json(StatusCode::OK, &attempt)?).await
+        let attempt = rebuild.attempt_with_body(tested.attempt.into());
+        let listed = ListedAttempt { event_id: tested.event_id, event_type, attempt };
+        work.commit(&context, Answer::json(StatusCode::OK, &listed)?).await
     };
     runner.run(tenant, testing).await
 }

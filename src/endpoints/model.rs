@@ -76,9 +76,11 @@ pub struct Endpoint {
     pub status_reason: Option<String>,
     /// Since when no delivery has succeeded, where one has run out of retries.
     pub failing_since: Option<Timestamp>,
+    /// Since when it is disabled; `null`: it is not.
+    pub disabled_at: Option<Timestamp>,
     pub last_success_at: Option<Timestamp>,
     pub last_failure_at: Option<Timestamp>,
-    /// What went wrong last: a class, such as `timeout`.
+    /// What went wrong last, in a sentence.
     pub last_error: Option<String>,
     /// Deliveries that wait; counted up to 10,000.
     #[schema(minimum = 0, maximum = 10000, examples(0))]

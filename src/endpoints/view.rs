@@ -40,6 +40,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         status,
         status_reason,
         failing_since: stored.failing_since,
+        disabled_at: stored.disabled_at,
         last_success_at: stored.last_success_at,
         last_failure_at: stored.last_failure_at,
         last_error: stored.last_error,

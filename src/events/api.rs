@@ -213,7 +213,12 @@ async fn read(
     let pairs: Vec<_> = event.endpoint_ids.iter().map(|endpoint| (*endpoint, id)).collect();
     let deliveries = deliveries::describe(&context.pool, tenant.id, &pairs).await?;
     let text = data.as_deref().map(RawValue::get);
-    let not_matched = reasons::not_matched(&state.routing, tenant.id, &event, text).await?;
+    // A test was sent to one endpoint, whatever the others subscribe to.
+    let not_matched = if queries::is_test(&context.pool, tenant.id, &event).await? {
+        Vec::new()
+    } else {
+        reasons::not_matched(&state.routing, tenant.id, &event, text).await?
+    };
     Ok(Json(WholeEvent { event: event.into(), data, deliveries, not_matched }))
 }
 

@@ -5,6 +5,7 @@ use axum::{extract::State, http::StatusCode};
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
+    idempotency,
     queue::{control, expunge},
     types::EventId,
     web::{ApiError, Path},
@@ -26,6 +27,7 @@ pub async fn expunge(
     let mut transaction = context.pool.begin().await?;
     let already = expunge::is_expunged(&mut *transaction, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     expunge::expunge(&mut transaction, tenant.id, id).await?;
+    idempotency::forget(&mut *transaction, tenant.id, id).await?;
     let command = control::command(&mut transaction, id.shard()).await?;
     if !already {
         let act = audit::Act { action: "event.expunge", resource: &id.to_string(), fields: &[] };

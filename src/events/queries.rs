@@ -72,7 +72,8 @@ pub async fn find(
         SELECT id AS "id: EventId", location_id AS "location_id: LocationId", event_type,
             occurred_at AS "occurred_at: Timestamp", channel, api_version, live_mode, tags,
             endpoint_ids AS "endpoint_ids: Vec<EndpointId>", data, expunged_at AS "expunged_at: Timestamp"
-        FROM events WHERE shard = $1 AND id = $2 AND tenant_id = $3
+        FROM events e WHERE shard = $1 AND id = $2 AND tenant_id = $3
+            AND EXISTS (SELECT 1 FROM locations l WHERE l.shard = $1 AND l.id = e.location_id AND l.deleted_at IS NULL)
         "#,
         id.shard().column(),
         id.uuid(),
@@ -95,6 +96,26 @@ pub async fn find(
         };
         (event, row.data)
     }))
+}
+
+/// Whether it was made to test an endpoint.
+pub async fn is_test(db: impl PgExecutor<'_>, tenant: TenantId, event: &EventRow) -> sqlx::Result<bool> {
+    if event.live_mode || !event.endpoint_ids.is_empty() {
+        return Ok(false);
+    }
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT 1 FROM endpoints e CROSS JOIN LATERAL (
+                   SELECT 1 FROM attempts a WHERE a.shard = $3 AND a.endpoint_id = e.id AND a.event_id = $4 AND a.cause = 3 LIMIT 1) a
+               WHERE e.tenant_id = $1 AND e.location_id = $2
+           ) AS "test!""#,
+        tenant.uuid(),
+        event.location_id.uuid(),
+        event.id.shard().column(),
+        event.id.uuid()
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Fingerprint and answer of the first request with this key.

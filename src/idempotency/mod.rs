@@ -8,6 +8,8 @@
 
 mod queries;
 
+pub use queries::forget;
+
 use std::{
     ops::{Deref, DerefMut},
     time::Duration,
@@ -31,6 +33,7 @@ use crate::{
     types::{Shard, TenantId},
     web::{
         Answer, ApiError,
+        headers::only,
         json::{BODY_MAX_BYTES, unread},
     },
 };
@@ -56,7 +59,7 @@ pub fn parse_key(text: &str) -> Result<String, String> {
 
 /// The header's key.
 pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = only(headers, IDEMPOTENCY_KEY.as_str())? else { return Ok(None) };
     parse_key(value.to_str().unwrap_or_default())
         .map(Some)
         .map_err(|detail| ApiError::Malformed(format!("Idempotency-Key {detail}.").into()))
@@ -123,7 +126,8 @@ struct Place {
     tenant: Uuid,
     shard: Shard,
     id: Uuid,
-    reserved: bool,
+    /// Under which id it was reserved.
+    reserved: Option<Uuid>,
 }
 
 impl Place {
@@ -153,7 +157,7 @@ impl Claim {
             tenant,
             shard: Shard::of(tenant),
             id: context.clock.mint(),
-            reserved: false,
+            reserved: None,
         })
     }
 
@@ -180,7 +184,7 @@ impl Claim {
         first(&mut transaction, context, &place).await?;
         queries::reserve(&mut transaction, &place, lease_s).await?;
         transaction.commit().await?;
-        place.reserved = true;
+        place.reserved = Some(place.id);
         Ok(Reserved(Some(place)))
     }
 }
@@ -215,10 +219,10 @@ async fn first(db: &mut PgConnection, context: &Context, place: &Place) -> Resul
 pub struct Reserved(Option<Place>);
 
 impl Reserved {
-    /// Opens the transaction that stores what the work came to.
-    pub async fn begin(self, context: &Context) -> Result<Work, ApiError> {
+    /// Opens the transaction that stores what the work came to. The answer goes by the name of `made`: it is forgotten with it.
+    pub async fn begin(self, context: &Context, made: Uuid) -> Result<Work, ApiError> {
         let mut work = Work::unclaimed(context).await?;
-        work.place = self.0;
+        work.place = self.0.map(|place| Place { id: made, ..place });
         Ok(work)
     }
 

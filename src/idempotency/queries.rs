@@ -1,9 +1,10 @@
 //! The table of first answers.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Place;
+use crate::types::{EventId, TenantId};
 
 /// What is known of a key.
 pub struct Stored {
@@ -68,8 +69,8 @@ pub async fn release(db: &mut PgConnection, place: &Place) -> sqlx::Result<()> {
 }
 
 pub async fn store(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx::Result<()> {
-    if place.reserved {
-        return amend(db, place, sealed).await;
+    if let Some(reserved) = place.reserved {
+        return answer(db, place, reserved, sealed).await;
     }
     sqlx::query!(
         "INSERT INTO idempotency (shard, tenant_id, route, key, claim, fingerprint, answer, created_at)
@@ -87,16 +88,37 @@ pub async fn store(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx:
     Ok(())
 }
 
-/// Only by whoever claimed it last.
+/// Another answer than was stored.
 pub async fn amend(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx::Result<()> {
+    answer(db, place, place.id, sealed).await
+}
+
+/// Only by whoever claimed it last, under this id.
+async fn answer(db: &mut PgConnection, place: &Place, claimed: Uuid, sealed: &[u8]) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE idempotency SET answer = $6 WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4 AND claim = $5",
+        "UPDATE idempotency SET answer = $6, claim = $7
+         WHERE shard = $1 AND tenant_id = $2 AND route = $3 AND key = $4 AND claim = $5",
         place.shard.column(),
         place.tenant,
         place.key.route,
         place.key.key,
-        place.id,
-        sealed
+        claimed,
+        sealed,
+        place.id
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the answers that may show an event's data: those of its routes, and that of the test that made it.
+pub async fn forget(db: impl PgExecutor<'_>, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM idempotency WHERE shard = $1 AND tenant_id = $2 AND (claim = $3 OR starts_with(route, $4))",
+        tenant.shard().column(),
+        tenant.uuid(),
+        event.uuid(),
+        format!("POST /v1/events/{event}/")
     )
     .execute(db)
     .await?;

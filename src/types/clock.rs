@@ -15,7 +15,9 @@ use std::{
 
 use rand::RngExt;
 use serde::{Serialize, Serializer};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{
+    OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc3339, macros::format_description,
+};
 use utoipa::openapi::{KnownFormat, SchemaFormat};
 use uuid::Uuid;
 
@@ -32,7 +34,8 @@ pub struct Timestamp(OffsetDateTime);
 impl Timestamp {
     pub fn from_unix_us(unix_us: i64) -> Self {
         let nanos = i128::from(unix_us) * 1_000;
-        Self(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH))
+        let furthest = if unix_us < 0 { PrimitiveDateTime::MIN } else { PrimitiveDateTime::MAX };
+        Self(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(furthest.assume_utc()))
     }
 
     pub fn unix_us(self) -> i64 {

@@ -63,6 +63,8 @@ pub enum ApiError {
     TooManyRequests { retry_after_s: u64 },
     /// 429: too many requests without a good key came from one address.
     TooManyFailures { retry_after_s: u64 },
+    /// 503: no answer in time, and so nobody knows what became of it.
+    Unanswered,
     /// 503: Postgres or the pool is away; trying again helps.
     Unavailable(Arc<str>),
     /// No error at all: the request was answered before, and this is the answer. It ends a handler as errors do.
@@ -127,7 +129,7 @@ impl ApiError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests from this address had no good key",
             ),
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Unanswered => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
             Self::Answered(_) | Self::Internal(_) => {
@@ -162,6 +164,9 @@ impl ApiError {
                 format!("The API key is missing, unknown, revoked or expired. Ask again in {retry_after_s} s, or with a good key.").into()
             }
             Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
+            Self::Unanswered => {
+                "The database does not answer. Whether this was done is not known: repeat it with the same Idempotency-Key.".into()
+            }
             Self::Answered(_) | Self::Internal(_) => {
                 "This is our fault. Give the request_id to whoever runs Posthaste.".into()
             }
@@ -215,7 +220,7 @@ impl IntoResponse for ApiError {
             Self::TooManyRequests { retry_after_s } | Self::TooManyFailures { retry_after_s } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Unanswered => {
                 let seconds = HeaderValue::from(UNAVAILABLE_RETRY_AFTER.as_secs());
                 response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }

@@ -2,7 +2,7 @@
 //!
 //! Never logs a body, a header or a query: they hold secrets and other people's messages.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
@@ -18,6 +19,9 @@ use crate::telemetry::metrics::metrics;
 
 /// Longest `X-Request-Id` that is taken over from a caller.
 const REQUEST_ID_MAX_BYTES: usize = 128;
+/// Longest that a caller waits, a test event's time-out and slow uploads included. A database that hangs ends here: one that is away
+/// is told at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const REQUEST_ID: &str = "x-request-id";
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -62,7 +66,13 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).await;
+    let mut response = match timeout(ANSWER_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(%method, route, request_id = id.as_str(), "no answer in time");
+            ApiError::Unanswered.into_response()
+        }
+    };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = write_problem(response, &id, &method, &route);
     }

@@ -32,6 +32,9 @@ use crate::{
 const FORMATS_MAX: i64 = 100;
 const VERSIONS_MAX: i64 = 5_000;
 
+/// What stands where a format's name would: none can have it.
+const PREVIEW: &str = "preview";
+
 fn is_built_in(name: &str) -> bool {
     presets::format_by_name(name).is_some()
 }
@@ -122,6 +125,10 @@ async fn create(
 ) -> Result<Done, ApiError> {
     let mut fields = Fields::default();
     let name = match body.name.take() {
+        Some(name) if name == PREVIEW => {
+            fields.wrong("/name", "is the name of a route");
+            None
+        }
         Some(name) if Format::is_name(&name) => Some(name),
         Some(_) => {
             fields.wrong("/name", "must have 1 to 64 of a-z, 0-9 and underscore");

@@ -94,6 +94,10 @@ async fn from_a_tenant_to_a_retried_delivery() {
     let create = ["endpoints", "create", "--name", "CRM", "--target", &hook, "--event-types", "message.*"];
     let endpoint = tenant_key.json(&[&create[..], &["--header", "X-Token: hush"]].concat()).await;
     assert_eq!(endpoint["headers"], json!({"X-Token": "hush"}));
+    assert_eq!(endpoint["rate_limit_per_s"], Value::Null);
+    tenant_key.run(&["endpoints", "update", id(&endpoint), "--starts-per-s", "700"]).await.expect(0);
+    let renamed = tenant_key.json(&["endpoints", "update", id(&endpoint), "--name", "CRM sync"]).await;
+    assert_eq!(renamed["rate_limit_per_s"], 700, "what is not named stays");
     let secret = tenant_key.run(&["endpoints", "secret", id(&endpoint)]).await.expect(0).out;
     assert_eq!(Some(secret.trim()), endpoint["secret"].as_str());
     let shown = tenant_key.run(&["endpoints", "show", id(&endpoint)]).await.expect(0).out;

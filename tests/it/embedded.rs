@@ -262,7 +262,9 @@ async fn an_unprivileged_user_can_run_it() {
     let dir = DataDir::new();
     // The build directory may be closed to others.
     let program = dir.0.path().join("posthaste");
-    std::fs::copy(env!("CARGO_BIN_EXE_posthaste"), &program).expect("a copy");
+    // By another process: a child that is forked while this one writes would keep the copy open, too busy to be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_posthaste")).arg(&program).status().await;
+    assert!(copied.expect("cp runs").success());
     std::fs::create_dir(dir.path()).expect("a directory");
     std::os::unix::fs::chown(dir.path(), Some(STRANGER_UID), Some(STRANGER_UID)).expect("a new owner");
     let command = || {

@@ -263,12 +263,9 @@ impl Completion<'_> {
         if has_body {
             statuses.extend([400, 413, 415, 422]);
         }
-        if self.has_parameter("query", None) {
-            statuses.insert(400);
-        }
         if self.is_post() {
-            // With an Idempotency-Key a body is read even where none is needed.
-            statuses.extend([400, 409, 413, 422]);
+            // A body is read even where none is needed.
+            statuses.extend([400, 409, 413, 415, 422]);
         }
         if self.has_parameter("header", Some("If-Match")) {
             statuses.insert(412);
@@ -277,11 +274,12 @@ impl Completion<'_> {
             statuses.insert(404);
         }
         if *who != Who::Everyone {
-            statuses.extend([401, 403, 429, 500, 503]);
+            // A query parameter that is not known, or not in form.
+            statuses.extend([400, 401, 403, 429, 500, 503]);
         }
         if matches!(who, Who::Key(_)) {
             // What Posthaste-Tenant may be wrong about.
-            statuses.extend([400, 404]);
+            statuses.insert(404);
         }
         statuses
     }

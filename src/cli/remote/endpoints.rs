@@ -65,7 +65,7 @@ pub enum Command {
     Show(Named),
     /// Change an endpoint; what is not named stays as it is
     #[command(
-        after_help = "Examples:\n  posthaste endpoints update ep_0193… --event-types message.incoming,message.read\n  posthaste endpoints update ep_0193… --rate-limit-per-s 5 --unset retry_schedule_s"
+        after_help = "Examples:\n  posthaste endpoints update ep_0193… --event-types message.incoming,message.read\n  posthaste endpoints update ep_0193… --starts-per-s 5 --unset retry_schedule_s"
     )]
     Update(Update),
     /// Hold what would be sent

@@ -349,7 +349,17 @@ async fn of_endpoints() {
     refused(client, &patch, &json!({}), &table).await;
     refused(client, &patch, &json!({}), &[(json!({"secret": "x".repeat(40)}), "/secret")]).await;
     let lone = r#"{"name": "\ud800", "url": "https://e.example.com/", "event_types": ["*"]}"#;
-    client.send(Method::POST, "/v1/endpoints", Some(lone.to_owned())).await.problem(400);
+    let reply = client.send(Method::POST, "/v1/endpoints", Some(lone.to_owned())).await;
+    assert_eq!(reply.pointers(), ["/name"]);
+    for (body, pointer) in [
+        (r#"{"name": 1e400}"#, "/name"),
+        (r#"{"name": "L", "metadata": {"a": 1e400}}"#, "/metadata/a"),
+        (r#"{"name": "L", "metadata": {"a": "\udc00"}}"#, "/metadata/a"),
+    ] {
+        let reply = client.send(Method::POST, "/v1/locations", Some(body.to_owned())).await;
+        let pointers = reply.pointers();
+        assert!(pointers.len() == 1 && pointer.starts_with(&pointers[0]), "{body}: {pointers:?}");
+    }
     Stored::read(&mut app.sql().await).await.assert_same(&before, "bad endpoints");
     app.stop().await;
 }

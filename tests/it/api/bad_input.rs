@@ -254,3 +254,40 @@ async fn a_request_id_is_taken_over_where_it_is_fit() {
     assert_eq!(reply.headers["x-request-id"], "mine");
     scene.nothing_stored("request ids").await;
 }
+
+#[tokio::test]
+async fn a_query_parameter_that_is_not_known_is_refused_everywhere() {
+    let scene = Scene::set().await;
+    for route in ROUTES.iter().filter(|route| route.who != Who::Everyone) {
+        let (client, path) = (scene.caller(route), scene.path(route));
+        let reply = route.send(&client, &format!("{path}?nonsense=1"), route.body()).await;
+        assert_eq!(reply.status, 400, "{}: {}", route.told(), reply.text);
+    }
+    scene.nothing_stored("unknown query parameters").await;
+}
+
+#[tokio::test]
+async fn what_decides_who_acts_and_for_whom_is_told_once() {
+    let scene = Scene::set().await;
+    let operator = scene.app.operator().with("posthaste-tenant", &scene.house.tenant.id);
+    operator.get("/v1/endpoints").await.expect(200);
+    let other = scene.app.tenant().await;
+    let before = Stored::read(&mut scene.app.sql().await).await;
+    operator.with("posthaste-tenant", &other.id).get("/v1/endpoints").await.problem(400);
+    let location = json!({"name": "L"});
+    let twice = scene.house.tenant.client.with("idempotency-key", "a").with("idempotency-key", "b");
+    twice.post("/v1/locations", location.clone()).await.problem(400);
+    let keys = scene.house.tenant.client.with("authorization", "Bearer ph_another");
+    keys.post("/v1/locations", location).await.problem(400);
+    Stored::read(&mut scene.app.sql().await).await.assert_same(&before, "headers given twice");
+}
+
+#[tokio::test]
+async fn a_route_without_a_body_takes_none() {
+    let scene = Scene::set().await;
+    let pause = scene.house.ids.fill("/v1/endpoints/{endpoint_id}/pause");
+    let client = &scene.house.tenant.client;
+    assert_eq!(client.post(&pause, json!({"x": 1})).await.pointers(), ["/x"]);
+    client.with("content-type", "text/plain").post(&pause, json!("x")).await.problem(415);
+    client.post(&pause, json!({})).await.expect(200);
+}

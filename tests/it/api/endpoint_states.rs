@@ -66,6 +66,7 @@ async fn statuses_follow_what_happens() {
     receiver.next().await;
     let disabled = tenant.client.get_until(&path(&gone), |one| one["status"] == "disabled").await;
     assert!(disabled["status_reason"].as_str().unwrap().contains("410"), "{disabled}");
+    assert_eq!(disabled["disabled_at"], disabled["last_failure_at"]);
     assert!(disabled["last_failure_at"].is_string() && disabled["last_error"].is_string());
     tenant.delivery_when(&event, &gone, |delivery| delivery["status"] == "failed").await;
     let held = tenant.publish("contact.updated", json!({})).await;

@@ -155,3 +155,35 @@ async fn what_an_attempt_that_took_long_was_answered_goes_later() {
     sql.until(with_answer, 0).await;
     app.stop().await;
 }
+
+#[tokio::test]
+async fn a_kept_answer_does_not_bring_it_back() {
+    let mut app = spawn().await;
+    let receiver = Receiver::start().await;
+    receiver.decide(|_| Some(Answer::status(200).body(ANSWER)));
+    let tenant = app.tenant().await;
+    let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
+    let event = tenant.publish("message.sent", json!({"name": SECRET})).await;
+    tenant.delivery_when(&event, &endpoint, |one| one["status"] == "succeeded").await;
+    let keyed = tenant.client.with("idempotency-key", "k");
+    let retry = format!("{}/deliveries/{}/retry", path(&event), text(&endpoint, "id"));
+    assert!(keyed.poke(&retry).await.expect(202).to_string().contains(SECRET));
+    let test = format!("/v1/endpoints/{}/test", text(&endpoint, "id"));
+    let tested = keyed.poke(&test).await.expect(200);
+    assert!(tested.to_string().contains(ANSWER));
+    assert_eq!(tested["event_type"], "message.incoming");
+    let body = tested["request"]["body"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["id"], tested["event_id"]);
+    let test_path = format!("/v1/events/{}", text(&tested, "event_id"));
+    let shown = tenant.client.get(&test_path).await.expect(200);
+    assert_eq!(shown["not_matched"], json!([]), "a test is sent whatever anybody subscribes to");
+    tenant.delivery_when(&event, &endpoint, |one| one["attempt_count"] == 2).await;
+
+    tenant.client.delete(&format!("{}/data", path(&event))).await.expect(204);
+    tenant.client.delete(&format!("{test_path}/data")).await.expect(204);
+    keyed.poke(&retry).await.problem(409);
+    let again = keyed.poke(&test).await;
+    assert!(!again.headers.contains_key("idempotent-replayed"));
+    assert_ne!(again.expect(200)["event_id"], tested["event_id"]);
+    app.stop().await;
+}

@@ -114,6 +114,7 @@ async fn what_is_wrong_is_pointed_at_and_nothing_is_stored() {
     let table = [
         (json!({"name": ""}), "/name"),
         (json!({"name": "Own"}), "/name"),
+        (json!({"name": "preview"}), "/name"),
         (json!({"name": "a-b"}), "/name"),
         (json!({"name": "a".repeat(65)}), "/name"),
         (json!({"name": null}), "/name"),

@@ -58,7 +58,8 @@ pub struct Update {
 #[derive(Args, Serialize)]
 struct Fields {
     /// Starts of attempts a second, at most
-    #[arg(long, value_name = "N")]
+    // The server has a setting of the field's name, and names are the whole program's.
+    #[arg(id = "starts_per_s", long = "starts-per-s", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit_per_s: Option<u32>,
     /// Attempts at the same time, at most
