@@ -25,7 +25,7 @@ use moka::sync::Cache;
 use super::error::ApiError;
 
 /// Failures of one address that are answered with 401 within a minute.
-pub const FAILURES_MAX: u32 = 100;
+pub const FAILURES_MAX: u32 = 1_000;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses remembered, each for one window; with more, some begin anew.
 const ADDRESSES: u64 = 20_000;
