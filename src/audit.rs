@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    auth::{Actor, Context, Tenant, scope},
+    auth::{Actor, Context, PastTenant, scope},
     types::{AuditId, Clock, KeyId, TenantId, Timestamp},
     web::{
         ApiError, Json, Query,
@@ -93,13 +93,13 @@ async fn entries(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sql
 
 /// List what was done
 ///
-/// Every change, and every look at a signing secret.
+/// Every change, and every look at a signing secret. Of a tenant that was deleted, the operator still reads that it was.
 #[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit", tag = "Audit log",
     security(("key" = ["read"])), params(PageQuery), responses(
         (status = 200, description = "One page of the audit log.", body = Page<Entry>)))]
 async fn list(
     State(context): State<Context>,
-    tenant: Tenant<scope::Read>,
+    tenant: PastTenant<scope::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Entry>>, ApiError> {
     let scope = Scope::new(&["audit", &tenant.id.to_string()]);

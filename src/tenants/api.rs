@@ -114,8 +114,9 @@ async fn remove(
         queries::tombstone(&mut transaction, id, context.clock.now()).await?.ok_or(ApiError::NotFound)?;
     let commands = control::command_all(&mut transaction, &shards).await?;
     let job = jobs::purge::enter(&mut transaction, id, context.clock.mint(), commands.clone()).await?;
+    let act = audit::Act { action: "tenant.delete", resource: &id.to_string(), fields: &[] };
+    audit::record(&mut *transaction, id, &context.clock, &operator.actor, act).await?;
     transaction.commit().await?;
-    // The audit log goes with the tenant.
     tracing::info!(tenant = %id, job = %job.id, request = operator.actor.request_id, "a tenant was deleted");
     control::all_obeyed(&context.pool, &commands).await?;
     Ok((StatusCode::ACCEPTED, Json(job)))

@@ -1,7 +1,7 @@
 //! Request bodies: strict JSON into a type, with a pointer to what is wrong.
 //!
 //! Unknown and repeated fields are refused by the types (`deny_unknown_fields`), wrong types by serde; both become a 422
-//! that names the field. What is repeated inside a value of free form is looked for apart ([`strict`]). What is not JSON at all
+//! that names the field. What is repeated inside a value of free form is looked for apart (`strict`). What is not JSON at all
 //! is a 400.
 
 use std::{fmt, marker::PhantomData};

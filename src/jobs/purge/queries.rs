@@ -79,7 +79,9 @@ pub async fn some_of_the_rest(
     some: i64,
 ) -> sqlx::Result<bool> {
     let told = sqlx::query!(
-        "DELETE FROM audit_log WHERE tenant_id = $1 AND id IN (SELECT id FROM audit_log WHERE tenant_id = $1 LIMIT $2)",
+        // That it was deleted, and by whose request, is all that is remembered of a tenant.
+        "DELETE FROM audit_log WHERE tenant_id = $1 AND id IN (
+             SELECT id FROM audit_log WHERE tenant_id = $1 AND action <> 'tenant.delete' LIMIT $2)",
         tenant.uuid(),
         some
     )

@@ -109,7 +109,7 @@ async fn a_tenant_goes_with_everything_and_nobody_else_does() {
     }
     let in_its_name = operator.with("posthaste-tenant", &tenant.id);
     let event = json!({"type": "message.sent", "data": {}});
-    for client_path in ["/v1/endpoints", "/v1/locations", "/v1/audit", "/v1/event-types"] {
+    for client_path in ["/v1/endpoints", "/v1/locations", "/v1/event-types"] {
         tenant.client.get(client_path).await.problem(401);
         in_its_name.get(client_path).await.problem(404);
     }
@@ -131,8 +131,14 @@ async fn a_tenant_goes_with_everything_and_nobody_else_does() {
     let jobs = in_its_name.get("/v1/jobs").await.expect(200);
     assert_eq!(jobs["data"], json!([ended]), "all that is left of it");
     for (table, count) in rows(&mut db, &tenant.id).await {
-        assert_eq!(count, i64::from(table == "jobs"), "{table}");
+        assert_eq!(count, i64::from(["jobs", "audit_log"].contains(&table.as_str())), "{table}");
     }
+    let told = in_its_name.get("/v1/audit").await.expect(200);
+    assert_eq!(
+        (&told["data"][0]["action"], &told["data"][0]["resource"]),
+        (&json!("tenant.delete"), &json!(tenant.id))
+    );
+    assert_eq!(array(&told, "data").len(), 1);
     let mut sql = Sql::open(&app.database).await;
     let nobodys = "SELECT count(*) FROM endpoint_stats s WHERE NOT EXISTS (SELECT 1 FROM endpoints e WHERE e.id = s.endpoint_id)";
     assert_eq!(sql.count(nobodys).await, 0);
@@ -190,7 +196,7 @@ async fn a_purge_goes_on_after_its_node_was_killed() {
         (&json!("succeeded"), &json!(152), &json!(152))
     );
     for (table, count) in rows(&mut app.sql().await, &tenant.id).await {
-        assert_eq!(count, i64::from(table == "jobs"), "{table}");
+        assert_eq!(count, i64::from(["jobs", "audit_log"].contains(&table.as_str())), "{table}");
     }
     assert_eq!(sql.count("SELECT count(*) FROM events").await, 20, "the other's");
     app.stop().await;
