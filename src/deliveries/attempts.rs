@@ -69,21 +69,20 @@ impl Rebuild<'_> {
 
     /// With the body as it was POSTed.
     pub fn attempt_with_body(&self, row: AttemptRow) -> AttemptView {
-        let sent = self.sent(row.endpoint_version, row.format_version, row.number, row.at);
-        let mut attempt = self.attempt(row);
-        if let (Some(request), Some((_, _, body))) = (&mut attempt.request, sent) {
-            request.body = Some(String::from_utf8_lossy(&body).into_owned());
-        }
-        attempt
+        self.view(row, |body| Some(String::from_utf8_lossy(body).into_owned()))
     }
 
     pub fn attempt(&self, row: AttemptRow) -> AttemptView {
+        self.view(row, |_| None)
+    }
+
+    fn view(&self, row: AttemptRow, shown: impl FnOnce(&[u8]) -> Option<String>) -> AttemptView {
         let sent = self.sent(row.endpoint_version, row.format_version, row.number, row.at);
         let request = sent.map(|(url, headers, body)| AttemptRequest {
             url,
             headers: readable(&headers),
             body_sha256: hex(&Sha256::digest(&body)),
-            body: None,
+            body: shown(&body),
         });
         let response = row.response_status.map(|status| ResponseView {
             status,

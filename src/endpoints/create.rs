@@ -18,7 +18,7 @@ use crate::{
     idempotency::{Claim, Done, Once, Work},
     locations::{self, LocationRef},
     queue::control,
-    types::{Clock, EndpointId, Shard, TenantId},
+    types::{EndpointId, TenantId},
     web::{ApiError, Json, Path},
 };
 
@@ -40,7 +40,7 @@ pub async fn add(
     let format = context.formats.named(work, tenant, body.format(&settings)).await?;
     let (checked, secret) = body.check(format, &context.policy, &settings)?;
     let now = context.clock.now();
-    let id: EndpointId = mint(&context.clock, location.shard());
+    let id: EndpointId = context.clock.mint_in(location.shard());
     let sealed = secrets::seal_headers(&context.vault, tenant, id, &checked.headers)?;
     let (_, total) = queries::counts(&mut **work, tenant).await?;
     if total >= ENDPOINTS_MAX {
@@ -74,10 +74,6 @@ async fn make(
         tester.ping(tenant.id, endpoint.id, tenant.actor.clone());
     }
     Ok(done)
-}
-
-fn mint(clock: &Clock, shard: Shard) -> EndpointId {
-    clock.mint_in(shard)
 }
 
 /// Make an endpoint

@@ -4,7 +4,11 @@
 //! the transaction that stores the events. Each location with a subscriber gets an event of its own. What becomes of these
 //! events' deliveries is never announced.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -27,7 +31,7 @@ use crate::{
         notices::{self, Notice, NoticeKind},
     },
     types::{
-        Clock, EndpointId, EventId, LocationId, Timestamp,
+        Clock, EndpointId, EventId, LocationId, TenantId, Timestamp,
         event_type::{EventType, is_operational},
     },
 };
@@ -110,11 +114,17 @@ impl Announcer {
         if notices.is_empty() {
             return Ok(Announced::Nothing);
         }
+        let mut audiences: HashMap<TenantId, Vec<LocationId>> = HashMap::new();
+        for notice in &notices {
+            if let Entry::Vacant(unknown) = audiences.entry(notice.tenant_id) {
+                unknown.insert(notices::audience(&mut *transaction, notice.tenant_id).await?);
+            }
+        }
         let mut events = Vec::new();
         for notice in &notices {
             let Some(news) = news(&mut transaction, notice).await? else { continue };
-            for location in notices::audience(&mut *transaction, notice.tenant_id).await? {
-                let place = LocationRef::Id(location);
+            for location in audiences.get(&notice.tenant_id).into_iter().flatten() {
+                let place = LocationRef::Id(*location);
                 let Some(routing) = self.routing.of(notice.tenant_id, &place).await? else { continue };
                 events.extend(self.event(notice, &news, &routing)?);
             }

@@ -41,7 +41,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("main", 5),
 ];
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+/// Every Rust source below a directory.
+pub fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

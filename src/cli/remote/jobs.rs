@@ -10,14 +10,6 @@ use super::{
     table::{Column, id, number, text, time},
 };
 
-const LIST: [Column; 6] = [
-    id("id", "/id"),
-    text("kind", "/kind"),
-    text("status", "/status"),
-    number("done", "/done"),
-    number("of", "/total"),
-    time("created", "/created_at"),
-];
 pub const RECORD: [Column; 7] = [
     id("id", "/id"),
     text("kind", "/kind"),
@@ -27,6 +19,9 @@ pub const RECORD: [Column; 7] = [
     time("created", "/created_at"),
     time("finished", "/finished_at"),
 ];
+
+/// Columns of a list: all but when a job finished.
+const LISTED: usize = RECORD.len() - 1;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -53,7 +48,7 @@ pub struct Named {
 impl Command {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List { page } => session.list(&page, &LIST, || Call::get(&["jobs"])).await,
+            Self::List { page } => session.list(&page, &RECORD[..LISTED], || Call::get(&["jobs"])).await,
             Self::Show(Named { id }) => session.record(Call::get(&["jobs", &id]), &RECORD).await,
             Self::Cancel(Named { id }) => {
                 session.record(Call::new(Method::DELETE, &["jobs", &id]), &RECORD).await

@@ -1,17 +1,16 @@
 //! Every route of the API, with who may call it and a body that it takes: what holds for all is tested on all.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::helpers::{
-    Receiver, Tenant, TestApp,
-    client::{Client, Reply},
+use crate::{
+    floors::sources,
+    helpers::{
+        Receiver, Tenant, TestApp,
+        client::{Client, Reply},
+    },
 };
 
 /// Who may call.
@@ -323,17 +322,6 @@ fn every_route_is_documented_and_tested() {
         (route.method.to_owned(), route.path.to_owned(), who.to_owned(), route.takes != Nothing)
     });
     assert_eq!(listed.collect::<BTreeSet<_>>(), documented());
-}
-
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
 }
 
 /// `routes!` alone documents what it routes.
