@@ -3,6 +3,7 @@
 //! A publish is routed in memory (`routing`), batched with others ([`ingest`]) and answered when it is on disk. What was
 //! routed by an outdated table is routed again; nobody gets a 202 for an event that missed an endpoint.
 
+mod admission;
 mod announce;
 mod api;
 mod expunge;

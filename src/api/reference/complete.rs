@@ -377,7 +377,7 @@ fn response_headers() -> Value {
     })
 }
 
-const PROBLEMS: [u16; 12] = [400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503];
+const PROBLEMS: [u16; 13] = [400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 503];
 
 fn name_of(status: u16) -> &'static str {
     match status {
