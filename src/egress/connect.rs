@@ -18,12 +18,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::failure::{ErrorClass, SendError};
 use super::http1::Http1;
 use super::http2::Http2;
+use super::identity::ClientIdentity;
 use super::policy::Policy;
 use super::pool::{Pool, Ready};
 use super::resolver::{JudgingResolver, LookupFailure};
 use super::room::{Place, Room};
 use super::timings::{Phase, Progress};
-use super::tls::{ALPN_H2, Tls};
+use super::tls::{self, ALPN_H2, Tls};
 use super::url::Origin;
 use super::wire::{Protocol, Stream, Wire};
 use crate::telemetry::metrics::metrics;
@@ -46,6 +47,7 @@ impl Connector {
         &self,
         pool: &Pool,
         origin: &Origin,
+        identity: Option<&Arc<ClientIdentity>>,
         progress: &mut Progress,
     ) -> Result<Ready, SendError> {
         let began = Instant::now();
@@ -54,7 +56,12 @@ impl Connector {
         progress.enter(Phase::Room);
         let place = pool.place().await.ok_or_else(|| SendError::not_connected_in_time(Phase::Room))?;
         progress.enter(Phase::Connect);
-        match timeout(left, self.establish(&pool.room, targets, place, origin, progress)).await {
+        let establish = async {
+            let dialled = race(targets, place, &pool.room).await;
+            let dialled = dialled.map_err(|error| SendError::not_connected(&error))?;
+            self.establish(dialled, origin, identity, progress).await
+        };
+        match timeout(left, establish).await {
             Ok(made) => made,
             Err(_) => Err(SendError::not_connected_in_time(progress.phase())),
         }
@@ -72,19 +79,16 @@ impl Connector {
 
     async fn establish(
         &self,
-        room: &Room,
-        targets: Vec<SocketAddr>,
-        place: Place,
+        Dialled { tcp, peer, place }: Dialled,
         origin: &Origin,
+        identity: Option<&Arc<ClientIdentity>>,
         progress: &mut Progress,
     ) -> Result<Ready, SendError> {
-        let Dialled { tcp, peer, place } =
-            race(targets, place, room).await.map_err(|error| SendError::not_connected(&error))?;
         // Requests are small and should leave at once. A socket that can't is used all the same.
         let _ = tcp.set_nodelay(true);
         let (stream, protocol) = if origin.https {
             progress.enter(Phase::Tls);
-            self.shake_hands(tcp, origin).await?
+            self.shake_hands(tcp, origin, identity).await?
         } else {
             (Stream::Plain(tcp), Protocol::Http1)
         };
@@ -100,12 +104,17 @@ impl Connector {
         Ok(made)
     }
 
-    async fn shake_hands(&self, tcp: TcpStream, origin: &Origin) -> Result<(Stream, Protocol), SendError> {
+    async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+        origin: &Origin,
+        identity: Option<&Arc<ClientIdentity>>,
+    ) -> Result<(Stream, Protocol), SendError> {
         let name = ServerName::try_from(String::from(&*origin.host)).map_err(|_| {
             SendError::new(ErrorClass::TlsWrongName, "no TLS certificate can name the URL's host")
         })?;
-        let tls =
-            self.tls.connector().connect(name, tcp).await.map_err(|error| SendError::no_tls(&error))?;
+        let connector = self.tls.connector(identity).map_err(|error| tls::explain(&error))?;
+        let tls = connector.connect(name, tcp).await.map_err(|error| SendError::no_tls(&error))?;
         let protocol = match tls.get_ref().1.alpn_protocol() {
             Some(ALPN_H2) => Protocol::Http2,
             _ => Protocol::Http1,

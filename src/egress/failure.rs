@@ -88,7 +88,9 @@ impl SendError {
         let detail = match phase {
             Phase::Lookup => format!("the host name could not be looked up within the time-out of {ms} ms"),
             Phase::Room => {
-                format!("within the time-out of {ms} ms no connection was free here: too many are open to others")
+                format!(
+                    "within the time-out of {ms} ms no connection was free here: too many are open to others"
+                )
             }
             Phase::Tls => format!("the TLS handshake was not finished within the time-out of {ms} ms"),
             Phase::Connect | Phase::Answer => {
@@ -107,7 +109,10 @@ impl SendError {
             );
             return SendError::new(ErrorClass::ResponseTooSlow, detail);
         }
-        SendError::new(ErrorClass::Timeout, format!("the endpoint did not answer within the time-out of {ms} ms"))
+        SendError::new(
+            ErrorClass::Timeout,
+            format!("the endpoint did not answer within the time-out of {ms} ms"),
+        )
     }
 
     /// Connecting took longer than connecting may take.

@@ -25,6 +25,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) origin: Arc<Origin>,
+    /// The fingerprint of the client certificate that the receiver was shown.
+    pub(super) identity: Option<[u8; 32]>,
 }
 
 /// A connection that is ready for a request.
@@ -154,9 +156,9 @@ impl Pool {
         hosts.by_key.retain(|_, host| {
             let end = host.idle.partition_point(|idle| is_over(idle.since));
             over.extend(host.idle.drain(..end));
-            shared.extend(host.shared.take_if(|shared| {
-                !shared.is_open() || shared.idle_since().is_some_and(is_over)
-            }));
+            shared.extend(
+                host.shared.take_if(|shared| !shared.is_open() || shared.idle_since().is_some_and(is_over)),
+            );
             !host.idle.is_empty() || host.shared.is_some()
         });
         hosts.is_swept = !hosts.by_key.is_empty();

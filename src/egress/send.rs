@@ -25,10 +25,11 @@ use super::connect::{CONNECT_TIMEOUT, Connector};
 use super::failure::SendError;
 use super::http1::{Http1, Outgoing};
 use super::http2::Http2;
+use super::identity::ClientIdentity;
 use super::policy::Policy;
 use super::pool::{Key, Pool, Ready};
 use super::resolver::{JudgingResolver, LOOKUP_TIMEOUT, NameServers};
-use super::response::{self, Response};
+use super::response::{Excerpt, Response};
 use super::room::max_connections;
 use super::timings::{Phase, Progress, Timings};
 use super::tls::{ExtraCaError, Tls};
@@ -81,6 +82,8 @@ pub enum SenderError {
 #[derive(Debug)]
 pub struct Outbound<'a> {
     pub url: &'a EndpointUrl,
+    /// Shown to receivers that ask who is calling.
+    pub identity: Option<&'a Arc<ClientIdentity>>,
     /// Content type, signature and custom headers. `User-Agent` is added if absent.
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -140,9 +143,9 @@ impl Sender {
     /// Sends, and waits for the response at most as long as `outbound` says.
     pub async fn post(&self, outbound: Outbound<'_>) -> Exchange {
         let now = Instant::now();
-        let Outbound { url, headers, body, timeout } = outbound;
+        let Outbound { url, identity, headers, body, timeout } = outbound;
         let mut course = Course { timeout, deadline: now + timeout, progress: Progress::begin(now) };
-        let sent = self.inner.send(url, request(headers, body), &mut course).await;
+        let sent = self.inner.send(url, identity, request(headers, body), &mut course).await;
         let (result, remote_addr) = match sent {
             Ok((response, peer)) => (Ok(response), Some(peer)),
             Err(error) => (Err(error), None),
@@ -155,14 +158,18 @@ impl Inner {
     async fn send(
         &self,
         url: &EndpointUrl,
+        identity: Option<&Arc<ClientIdentity>>,
         mut request: Outgoing,
         course: &mut Course,
     ) -> Result<(Response, SocketAddr), SendError> {
-        let key = Key { origin: Arc::clone(url.origin()) };
+        let origin = Arc::clone(url.origin());
+        // A receiver without TLS can't ask.
+        let identity = identity.filter(|_| origin.https);
+        let key = Key { origin, identity: identity.map(|identity| identity.fingerprint()) };
         loop {
             let (ready, is_new) = match self.pool.take(&key) {
                 Some(ready) => (ready, false),
-                None => (Box::pin(self.connect(&key, course)).await?, true),
+                None => (Box::pin(self.connect(&key, identity, course)).await?, true),
             };
             let peer = match &ready {
                 Ready::Http1(connection) => connection.peer(),
@@ -194,8 +201,13 @@ impl Inner {
         }
     }
 
-    async fn connect(&self, key: &Key, course: &mut Course) -> Result<Ready, SendError> {
-        let connecting = self.connector.connect(&self.pool, &key.origin, &mut course.progress);
+    async fn connect(
+        &self,
+        key: &Key,
+        identity: Option<&Arc<ClientIdentity>>,
+        course: &mut Course,
+    ) -> Result<Ready, SendError> {
+        let connecting = self.connector.connect(&self.pool, &key.origin, identity, &mut course.progress);
         let Ok(made) = timeout_at(course.deadline, connecting).await else {
             return Err(SendError::not_sent_in_time(course.timeout, course.progress.phase()));
         };
@@ -219,10 +231,12 @@ impl Inner {
         };
         course.progress.answered();
         let (head, mut body) = head.into_parts();
-        let mut excerpt = response::Excerpt::default();
-        let read = async { while excerpt.wants(connection.frame(&mut body).await, &body) {} };
-        // Out of time: what came is kept.
-        let _ = timeout_at(course.deadline, read).await;
+        let mut excerpt = Excerpt::of(&body);
+        if !excerpt.is_complete() {
+            let read = async { while excerpt.take(connection.frame(&mut body).await, &body) {} };
+            // Out of time: what came is kept.
+            let _ = timeout_at(course.deadline, read).await;
+        }
         let peer = connection.peer();
         // A body that goes on ends with its connection.
         if excerpt.is_complete() && connection.is_reusable().await {
@@ -232,11 +246,7 @@ impl Inner {
     }
 }
 
-async fn send_http2(
-    connection: &Http2,
-    request: Outgoing,
-    course: &mut Course,
-) -> Result<Sent, SendError> {
+async fn send_http2(connection: &Http2, request: Outgoing, course: &mut Course) -> Result<Sent, SendError> {
     use http_body_util::BodyExt as _;
     let (head, _stream) = match timeout_at(course.deadline, connection.send(request)).await {
         Ok(Ok(answered)) => answered,
@@ -248,9 +258,11 @@ async fn send_http2(
     };
     course.progress.answered();
     let (head, mut body) = head.into_parts();
-    let mut excerpt = response::Excerpt::default();
-    let read = async { while excerpt.wants(body.frame().await, &body) {} };
-    let _ = timeout_at(course.deadline, read).await;
+    let mut excerpt = Excerpt::of(&body);
+    if !excerpt.is_complete() {
+        let read = async { while excerpt.take(body.frame().await, &body) {} };
+        let _ = timeout_at(course.deadline, read).await;
+    }
     Ok(Sent::Answered(Response::new(head, excerpt)?, connection.peer()))
 }
 
@@ -263,9 +275,7 @@ fn unsent(mut failure: TrySendError<Outgoing>, meter: &Meter) -> Result<Sent, Se
 }
 
 fn request(mut headers: HeaderMap, body: Bytes) -> Outgoing {
-    headers
-        .entry(hyper::header::USER_AGENT)
-        .or_insert(const { HeaderValue::from_static(USER_AGENT) });
+    headers.entry(hyper::header::USER_AGENT).or_insert(const { HeaderValue::from_static(USER_AGENT) });
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.headers_mut() = headers;

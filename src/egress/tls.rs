@@ -3,20 +3,30 @@
 //! Roots are Mozilla's, compiled in, so that a bare container works and the machine's own store can't
 //! widen or narrow what is trusted; an operator's extra CA adds to them. There is no way to switch
 //! verification off.
+//!
+//! A client certificate is shown to receivers that ask for one, by requests that have one. Sessions are remembered apart
+//! for each certificate: what one may resume says nothing of another.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::failure::{ErrorClass, SendError};
+use super::identity::ClientIdentity;
 
 /// Servers whose sessions are remembered, to save a round trip on the next connection.
 const SESSION_CACHE_SERVERS: usize = 1_024;
+/// The same of one client certificate, which is for one receiver, or a few.
+const SESSION_CACHE_SERVERS_OF_IDENTITY: usize = 8;
+/// Client certificates whose configuration is kept. Beyond, all are forgotten and made again as they are used.
+const MAX_IDENTITIES: usize = 1_024;
 /// HTTP/2, as ALPN calls it.
 pub(super) const ALPN_H2: &[u8] = b"h2";
 
@@ -35,7 +45,11 @@ pub enum ExtraCaError {
 
 /// See the module's documentation.
 pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<WebPkiServerVerifier>,
     anonymous: TlsConnector,
+    /// By fingerprint.
+    identities: Mutex<HashMap<[u8; 32], TlsConnector>>,
 }
 
 impl Tls {
@@ -43,26 +57,46 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = Arc::new(roots(extra_ca_pem)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
-        let anonymous = client_config(&provider, &verifier)?;
-        Ok(Tls { anonymous: TlsConnector::from(Arc::new(anonymous)) })
+        let anonymous = connector(&provider, &verifier, None)?;
+        Ok(Tls { provider, verifier, anonymous, identities: Mutex::default() })
     }
 
-    pub(super) fn connector(&self) -> TlsConnector {
-        self.anonymous.clone()
+    pub(super) fn connector(
+        &self,
+        identity: Option<&Arc<ClientIdentity>>,
+    ) -> Result<TlsConnector, rustls::Error> {
+        let Some(identity) = identity else { return Ok(self.anonymous.clone()) };
+        let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = known.get(&identity.fingerprint()) {
+            return Ok(connector.clone());
+        }
+        if known.len() >= MAX_IDENTITIES {
+            known.clear();
+        }
+        let connector = connector(&self.provider, &self.verifier, Some(identity))?;
+        known.insert(identity.fingerprint(), connector.clone());
+        Ok(connector)
     }
 }
 
-fn client_config(
+fn connector(
     provider: &Arc<CryptoProvider>,
     verifier: &Arc<WebPkiServerVerifier>,
-) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+    identity: Option<&ClientIdentity>,
+) -> Result<TlsConnector, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()?
-        .with_webpki_verifier(Arc::clone(verifier))
-        .with_no_client_auth();
+        .with_webpki_verifier(Arc::clone(verifier));
+    let (mut config, servers) = match identity {
+        None => (builder.with_no_client_auth(), SESSION_CACHE_SERVERS),
+        Some(identity) => {
+            let shown = SingleCertAndKey::from(Arc::clone(identity.certified()));
+            (builder.with_client_cert_resolver(Arc::new(shown)), SESSION_CACHE_SERVERS_OF_IDENTITY)
+        }
+    };
     config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
-    config.resumption = Resumption::in_memory_sessions(SESSION_CACHE_SERVERS);
-    Ok(config)
+    config.resumption = Resumption::in_memory_sessions(servers);
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn roots(extra_ca_pem: Option<&[u8]>) -> Result<RootCertStore, ExtraCaError> {

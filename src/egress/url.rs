@@ -175,7 +175,12 @@ impl EndpointUrl {
     pub fn redacted(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             let scheme = if self.origin.https { "https" } else { "http" };
-            write!(f, "{scheme}://{}{}", self.absolute.authority().map_or("", |it| it.as_str()), self.path.path())?;
+            write!(
+                f,
+                "{scheme}://{}{}",
+                self.absolute.authority().map_or("", |it| it.as_str()),
+                self.path.path()
+            )?;
             if self.path.query().is_some() { f.write_str("?…") } else { Ok(()) }
         })
     }
