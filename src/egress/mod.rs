@@ -1,7 +1,8 @@
 //! Sending to URLs that strangers typed in, without being used by them.
 //!
 //! - `policy` decides where a request may go; `ranges`, `names` and `ports` are its tables. Pure.
-//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`].
+//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`];
+//!   `identity` has [`ClientIdentity`], what we show to receivers that ask who is calling.
 //! - `resolver` turns names into addresses that were judged, and only those.
 //! - `send` has [`Sender`], the one place that POSTs; `tls`, `timings`, `response`, `failure` are its parts.
 //!
@@ -14,6 +15,7 @@
 
 mod failure;
 mod headers;
+mod identity;
 mod names;
 mod policy;
 mod ports;
@@ -31,6 +33,10 @@ mod tests;
 pub use failure::{ErrorClass, SendError};
 pub use headers::{
     CustomHeaders, HeaderRefusal, MAX_CUSTOM_HEADER_BYTES, MAX_CUSTOM_HEADERS, headers_schema, is_forbidden,
+};
+pub use identity::{
+    CertificateFacts, ClientIdentity, IdentityPart, IdentityRefusal, MAX_CHAIN_CERTIFICATES,
+    MAX_CHAIN_PEM_BYTES, MAX_KEY_PEM_BYTES,
 };
 pub use policy::{Policy, PolicySettings, Refused, SchemeRule};
 pub use resolver::{LOOKUP_TIMEOUT, NameServers};

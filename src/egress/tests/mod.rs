@@ -5,6 +5,7 @@
 mod connecting;
 mod dns_server;
 mod hostile;
+mod identity;
 mod receiver;
 mod spelling;
 mod tls;
