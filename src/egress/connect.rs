@@ -9,10 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::{ErrorClass, SendError};
@@ -133,19 +132,20 @@ struct Dialled {
 async fn race(targets: Vec<SocketAddr>, place: Place, room: &Room) -> io::Result<Dialled> {
     let mut targets = targets.into_iter();
     let mut spare = Some(place);
-    let mut trying = FuturesUnordered::new();
+    let mut trying = JoinSet::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
         if targets.len() > 0
             && let Some(place) = spare.take().or_else(|| room.try_enter())
             && let Some(peer) = targets.next()
         {
-            trying.push(async move { (TcpStream::connect(peer).await, peer, place) });
+            trying.spawn(async move { (TcpStream::connect(peer).await, peer, place) });
         }
         tokio::select! {
-            tried = trying.next() => match tried {
-                Some((Ok(tcp), peer, place)) => return Ok(Dialled { tcp, peer, place }),
-                Some((Err(error), _, place)) => (failure, spare) = (error, Some(place)),
+            tried = trying.join_next() => match tried {
+                Some(Ok((Ok(tcp), peer, place))) => return Ok(Dialled { tcp, peer, place }),
+                Some(Ok((Err(error), _, place))) => (failure, spare) = (error, Some(place)),
+                Some(Err(_)) => {}
                 None => return Err(failure),
             },
             () = sleep(HEAD_START), if targets.len() > 0 => {}
