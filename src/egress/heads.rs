@@ -86,7 +86,7 @@ mod tests {
         fn a_few_interim_responses_pass_and_more_are_a_flood_however_they_are_cut(piece in 1..200_usize, more in 1..50_usize) {
             let few = HINT.repeat(MAX_INTERIM_RESPONSES as usize) + OK;
             let body = "1".repeat(2 * MAX_HEAD_BYTES);
-            prop_assert_eq!(see_in_pieces((few.clone() + &body).as_bytes(), piece), None);
+            prop_assert_eq!(see_in_pieces((few + &body).as_bytes(), piece), None);
             let flood = HINT.repeat(MAX_INTERIM_RESPONSES as usize + more) + OK;
             prop_assert_eq!(see_in_pieces(flood.as_bytes(), piece), Some(Flood::Interim));
         }

@@ -82,7 +82,11 @@ impl Http1 {
     /// After an answer that was read to its end: whether the connection can be used again.
     pub(super) async fn is_reusable(&mut self) -> bool {
         if !self.sender.is_ready() {
-            poll_fn(|cx| Poll::Ready(drive(&mut self.connection, cx))).await;
+            poll_fn(|cx| {
+                drive(&mut self.connection, cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         self.connection.is_some() && self.sender.is_ready()
     }
