@@ -77,7 +77,13 @@ async fn sender(bench: &Bench) -> (usize, Duration) {
                 while Instant::now() < until {
                     let mut headers = HeaderMap::new();
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                    let outbound = Outbound { url: &url, headers, body: body.clone(), timeout: POST_TIMEOUT };
+                    let outbound = Outbound {
+                        url: &url,
+                        identity: None,
+                        headers,
+                        body: body.clone(),
+                        timeout: POST_TIMEOUT,
+                    };
                     sender.post(outbound).await.result.unwrap();
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
