@@ -227,7 +227,7 @@ impl Keeper<'_> {
             match timeout_at(next, self.settle()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "shards could not be taken or given back; tried again")
+                    tracing::warn!(%error, "shards could not be taken or given back; tried again");
                 }
                 Err(_) => tracing::warn!("taking shards or giving them back took too long; tried again"),
             }
