@@ -18,7 +18,7 @@ use super::{
 use crate::{
     endpoints::Target,
     queue::{bell::Ring, handoff::Handed, refill::LaneRoom},
-    types::{EndpointId, Shard, Timestamp},
+    types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
 /// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
@@ -182,7 +182,8 @@ impl Owner {
                 }
                 None => {
                     self.targets.remove(endpoint);
-                    let nothing = Terms { max_in_flight: 0, rate_per_s: None, held: true };
+                    let nobody = TenantId::from_uuid(Uuid::nil());
+                    let nothing = Terms { tenant_id: nobody, max_in_flight: 0, rate_per_s: None, held: true };
                     self.scheduler.configure(*endpoint, nothing, now);
                 }
             }
@@ -223,8 +224,8 @@ impl Owner {
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted, now: Micros) {
-        let Attempted { row, plan, generation, outcome } = attempted;
-        self.scheduler.responded(row.endpoint_id, now);
+        let Attempted { row, start, plan, generation, outcome } = attempted;
+        self.scheduler.responded(row.endpoint_id, start, now);
         match outcome {
             Outcome::Cut => {
                 self.drain.ends(row.shard(), generation);
@@ -281,5 +282,10 @@ impl Owner {
 }
 
 fn terms(target: &Target) -> Terms {
-    Terms { max_in_flight: target.max_in_flight, rate_per_s: target.rate_per_s, held: target.held }
+    Terms {
+        tenant_id: target.tenant_id,
+        max_in_flight: target.max_in_flight,
+        rate_per_s: target.rate_per_s,
+        held: target.held,
+    }
 }

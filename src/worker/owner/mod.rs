@@ -26,7 +26,7 @@ use super::{
     flusher::{Item, Report},
     keeper::{Lease, Tenure},
     reading::Found,
-    scheduler::{Limits, Micros, Scheduler},
+    scheduler::{Limits, Micros, Scheduler, Start},
 };
 use crate::{
     endpoints::Target,
@@ -75,6 +75,7 @@ pub struct Loaded {
 
 pub struct Attempted {
     row: Row,
+    start: Start,
     plan: Arc<Plan>,
     generation: u64,
     outcome: Outcome,
@@ -244,8 +245,8 @@ impl Owner {
         let lease = self.lease.clone().filter(Lease::holds);
         if let Some(lease) = lease.filter(|_| !self.stopping) {
             while self.unwritten + self.scheduler.in_flight() < UNWRITTEN_MAX {
-                let Some(parcel) = self.scheduler.next(now) else { break };
-                self.send(parcel, lease.clone());
+                let Some(started) = self.scheduler.next(now) else { break };
+                self.send(started, lease.clone());
             }
             self.refill(now);
         }

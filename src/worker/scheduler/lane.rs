@@ -4,19 +4,26 @@ use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use super::{Micros, Terms};
+use super::{
+    Micros, Terms,
+    line::Place,
+    share::{Share, Usual},
+};
 use crate::{
     queue::{Row, Turn, handoff::Parcel},
-    types::EventId,
+    types::{EventId, TenantId},
 };
 
 pub struct Lane {
     pub terms: Option<Terms>,
     pub ready: VecDeque<Parcel>,
     known: HashMap<EventId, Known>,
-    pub in_flight: u32,
+    pub in_flight: usize,
     pub last_start_at: Micros,
-    pub in_ring: bool,
+    /// In which tenant's line it stands, and where.
+    pub in_line: Option<(TenantId, Place)>,
+    pub share: Share,
+    pub usual: Usual,
     /// Fresh rows up to here have been taken in.
     pub cursor: Uuid,
     /// There may be fresh rows above the cursor.
@@ -48,7 +55,9 @@ impl Lane {
             known: HashMap::new(),
             in_flight: 0,
             last_start_at,
-            in_ring: false,
+            in_line: None,
+            share: Share::default(),
+            usual: Usual::default(),
             cursor: Uuid::nil(),
             more: false,
             timed_at: None,
@@ -62,7 +71,7 @@ impl Lane {
     }
 
     pub fn may_send(&self) -> bool {
-        self.terms.is_some_and(|terms| !terms.held && self.in_flight < terms.max_in_flight)
+        self.terms.is_some_and(|terms| !terms.held && self.in_flight < terms.max_in_flight as usize)
             && !self.ready.is_empty()
     }
 

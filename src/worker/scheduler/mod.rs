@@ -1,15 +1,19 @@
 //! Which delivery is sent next: a pure state machine over lanes, one lane an endpoint.
 //!
-//! No I/O, no clock of its own: times come in as microseconds. Lanes take turns, one row each, so a lane with a million
-//! rows waiting costs another one row's wait. A lane sends no more at once than its cap, and starts no sooner than its rate
-//! allows. Rows stay *known* from when they are taken in until their result is on disk, so that no second copy of a row,
-//! from whichever source, is ever sent beside the first.
+//! No I/O, no clock of its own: times come in as microseconds. A slot goes to the tenant that has had least slot-time
+//! ([`share`]), and within it to the lane that has had least, so neither rows that wait nor endpoints nor slowness buy more
+//! than an equal share. A tenant holds at most twice as many slots as are free ([`turns`]): whoever comes finds some, however
+//! many others hang. A lane sends no more at once than its cap, and starts no sooner than its rate allows. Rows stay *known*
+//! from when they are taken in until their result is on disk, so that no second copy of a row, from whichever source, is ever
+//! sent beside the first.
 //!
 //! It deliberately holds few rows a lane: what it does not hold, it knows to exist ([`Scheduler::refills`]).
 
 mod lane;
+mod line;
 mod readers;
 mod refills;
+mod share;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -24,13 +28,16 @@ use uuid::Uuid;
 
 use crate::{
     queue::{Turn, handoff::Parcel},
-    types::{EndpointId, EventId, Shard, Timestamp},
+    types::{EndpointId, EventId, Shard, TenantId, Timestamp},
 };
 use lane::Lane;
+use line::Line;
 use readers::Readers;
+use turns::Party;
 
 pub use readers::Reader;
 pub use refills::Refill;
+pub use turns::{Start, Started};
 
 /// Microseconds of database time.
 pub type Micros = i64;
@@ -51,6 +58,7 @@ pub struct Limits {
 /// What a lane's endpoint allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
+    pub tenant_id: TenantId,
     pub max_in_flight: u32,
     pub rate_per_s: Option<u32>,
     /// Paused, disabled or deleted: nothing is sent.
@@ -72,8 +80,11 @@ pub struct Scheduler {
     lanes: HashMap<EndpointId, Lane>,
     /// Held lanes that were forgotten: they have rows, perhaps, that nobody will tell of again.
     unread: HashSet<EndpointId>,
-    /// Lanes that may have something to send, in turn.
-    ring: VecDeque<EndpointId>,
+    /// Tenants, and those with a lane that may send now in line.
+    parties: HashMap<TenantId, Party>,
+    line: Line<TenantId>,
+    /// The line's clock.
+    clock: Micros,
     /// Lanes that want rows.
     hungry: VecDeque<EndpointId>,
     alarms: BinaryHeap<Reverse<(Micros, EndpointId)>>,
@@ -91,7 +102,9 @@ impl Scheduler {
             limits,
             lanes: HashMap::new(),
             unread: HashSet::new(),
-            ring: VecDeque::new(),
+            parties: HashMap::new(),
+            line: Line::default(),
+            clock: 0,
             hungry: VecDeque::new(),
             alarms: BinaryHeap::new(),
             in_flight: 0,
@@ -237,15 +250,6 @@ impl Scheduler {
         lanes
     }
 
-    /// The response is in, or there will be none: the slot is free.
-    pub fn responded(&mut self, endpoint: EndpointId, now: Micros) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-        }
-        self.wake(endpoint, now);
-    }
-
     /// The result is on disk: gone from the queue, or due again at `due`.
     pub fn finished(&mut self, turn: Turn, due: Option<Micros>, now: Micros) {
         self.readers.finished(turn);
@@ -284,6 +288,9 @@ impl Scheduler {
                 gone.push(*endpoint);
             }
         }
+        for endpoint in self.lanes_in(lost) {
+            self.wake(endpoint, now);
+        }
         self.remove(&gone);
     }
 
@@ -300,6 +307,8 @@ impl Scheduler {
             })
             .collect();
         self.remove(&retired);
+        let clock = self.clock;
+        self.parties.retain(|_, party| !party.is_idle(clock));
         retired
     }
 
@@ -309,9 +318,9 @@ impl Scheduler {
             return;
         }
         for endpoint in endpoints {
+            self.stand(*endpoint, false);
             self.lanes.remove(endpoint);
         }
-        self.ring.retain(|endpoint| self.lanes.contains_key(endpoint));
         self.hungry.retain(|endpoint| self.lanes.contains_key(endpoint));
     }
 }

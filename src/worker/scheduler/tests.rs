@@ -1,6 +1,8 @@
 //! The scheduler by example; by brute force in [`model`].
 
 mod model;
+mod shares;
+mod simulation;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -17,12 +19,17 @@ use crate::{
 
 const SECOND: Micros = 1_000_000;
 const LIMITS: Limits =
-    Limits { slots: 8, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
-const OPEN: Terms = Terms { max_in_flight: 4, rate_per_s: None, held: false };
+    Limits { slots: 32, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
+const TENANT: TenantId = TenantId::from_uuid(Uuid::nil());
+const OPEN: Terms = Terms { tenant_id: TENANT, max_in_flight: 4, rate_per_s: None, held: false };
 const HELD: Terms = Terms { held: true, ..OPEN };
 /// A publish; refills have odd numbers.
 const PUBLISH: Reader = 2;
 const REFILL: Reader = 1;
+
+fn tenant(number: u8) -> TenantId {
+    TenantId::from_uuid(Uuid::from_u128(u128::from(number)))
+}
 
 fn endpoint(number: u8) -> EndpointId {
     Uuid::from_u128(0xe000_0000 | u128::from(number)).into()
@@ -83,12 +90,14 @@ fn publish(scheduler: &mut Scheduler, parcels: impl IntoIterator<Item = Parcel>,
 
 /// Everything that may be sent now.
 fn sent(scheduler: &mut Scheduler, now: Micros) -> Vec<(EndpointId, EventId)> {
-    std::iter::from_fn(|| scheduler.next(now)).map(|sent| (sent.row.endpoint_id, sent.row.event_id)).collect()
+    let rows = std::iter::from_fn(|| scheduler.next(now)).map(|started| started.parcel.row);
+    rows.map(|row| (row.endpoint_id, row.event_id)).collect()
 }
 
-fn responded_and_finished(scheduler: &mut Scheduler, sent: &Parcel, now: Micros) {
-    scheduler.responded(sent.row.endpoint_id, now);
-    scheduler.finished(sent.row.turn(), None, now);
+fn responded_and_finished(scheduler: &mut Scheduler, started: &Started, now: Micros) {
+    let row = started.parcel.row;
+    scheduler.responded(row.endpoint_id, started.start, now);
+    scheduler.finished(row.turn(), None, now);
 }
 
 #[test]
@@ -116,8 +125,8 @@ fn a_lane_with_a_thousand_rows_costs_another_one_row_a_turn() {
             scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
         }
         publish(&mut scheduler, [parcel(2, 10_000 + round)], 0);
-        let turns: Vec<Parcel> = std::iter::from_fn(|| scheduler.next(0)).take(2).collect();
-        assert!(turns.iter().any(|turn| turn.row.endpoint_id == endpoint(2)), "round {round}");
+        let turns: Vec<Started> = std::iter::from_fn(|| scheduler.next(0)).take(2).collect();
+        assert!(turns.iter().any(|turn| turn.parcel.row.endpoint_id == endpoint(2)), "round {round}");
         for turn in &turns {
             responded_and_finished(&mut scheduler, turn, 0);
         }
@@ -125,15 +134,15 @@ fn a_lane_with_a_thousand_rows_costs_another_one_row_a_turn() {
 }
 
 #[test]
-fn no_more_at_once_than_the_cap_and_the_slots() {
-    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 2, ..OPEN }), (2, OPEN), (3, OPEN)]);
-    for lane in 1..=3 {
+fn no_more_at_once_than_the_cap() {
+    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 2, ..OPEN }), (2, OPEN)]);
+    for lane in 1..=2 {
         publish(&mut scheduler, (1..=4).map(|number| parcel(lane, number)), 0);
     }
-    let first = sent(&mut scheduler, 0);
-    assert_eq!(first.len(), LIMITS.slots, "two, three and three of twelve");
-    assert_eq!(first.iter().filter(|(lane, _)| *lane == endpoint(1)).count(), 2);
-    scheduler.responded(endpoint(1), 0);
+    let first: Vec<Started> = std::iter::from_fn(|| scheduler.next(0)).collect();
+    let of_one = || first.iter().filter(|started| started.parcel.row.endpoint_id == endpoint(1));
+    assert_eq!((first.len(), of_one().count()), (6, 2));
+    scheduler.responded(endpoint(1), of_one().next().unwrap().start, 0);
     assert_eq!(
         sent(&mut scheduler, 0).len(),
         1,
@@ -208,13 +217,13 @@ fn a_retry_is_sent_although_a_publish_has_run_since_before_its_failure() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     assert_eq!(scheduler.next_alarm(), Some(SECOND));
     let rooms = scheduler.refills(REFILL, SECOND);
     let parcels = vec![turn(1, 1, 1, Some(SECOND))];
     scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), SECOND);
-    assert_eq!(scheduler.next(SECOND).unwrap().row.seq, 1);
+    assert_eq!(scheduler.next(SECOND).unwrap().parcel.row.seq, 1);
 }
 
 #[test]
@@ -223,12 +232,12 @@ fn a_lost_row_is_sent_again_although_a_publish_has_run_since_before() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.lost(row.row.turn(), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.lost(row.parcel.row.turn(), 0);
     let rooms = scheduler.refills(REFILL, 0);
     assert_eq!(rooms[0].after, Uuid::nil());
     scheduler.refilled(&rooms, Some(Refill { parcels: vec![parcel(1, 1)], ..Refill::default() }), 0);
-    assert_eq!(scheduler.next(0).unwrap().row.event_id, event(1));
+    assert_eq!(scheduler.next(0).unwrap().parcel.row.event_id, event(1));
 }
 
 #[test]
@@ -272,9 +281,9 @@ fn shards_that_stay_away_leave_nothing_behind() {
     let row = scheduler.next(0).unwrap();
     scheduler.drop_shards(|_| true, 0);
     assert_eq!(scheduler.lanes.len(), 1);
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
-    assert!(scheduler.lanes.is_empty() && scheduler.ring.is_empty() && scheduler.hungry.is_empty());
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
+    assert!(scheduler.lanes.is_empty() && scheduler.line.keys().is_empty() && scheduler.hungry.is_empty());
     assert_eq!((scheduler.in_flight(), scheduler.body_bytes), (0, 0));
 }
 
@@ -302,9 +311,9 @@ fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
     assert_eq!(retired, [endpoint(2), endpoint(3)]);
     let row = scheduler.next(0).unwrap();
     assert!(scheduler.retire(SECOND).is_empty(), "in flight");
-    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
     assert!(scheduler.retire(SECOND).is_empty(), "not on disk");
-    scheduler.finished(row.row.turn(), Some(5 * SECOND), 0);
+    scheduler.finished(row.parcel.row.turn(), Some(5 * SECOND), 0);
     assert!(scheduler.retire(SECOND).is_empty(), "a retry is due some time");
 }
 
@@ -323,8 +332,8 @@ fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
     let mut scheduler = scheduler(&[(1, OPEN)]);
     publish(&mut scheduler, [parcel(1, 1)], 0);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     scheduler.tick(2 * SECOND);
     assert_eq!(scheduler.next_alarm(), None);
     assert_eq!(scheduler.refills(REFILL, 2 * SECOND).len(), 1);

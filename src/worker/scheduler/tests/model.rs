@@ -58,6 +58,8 @@ struct Result {
 
 struct World {
     now: Micros,
+    /// When the scheduler last looked at its alarms.
+    seen_at: Micros,
     scheduler: Scheduler,
     rows: BTreeMap<Name, Stored>,
     attempts: BTreeMap<Name, i32>,
@@ -69,7 +71,7 @@ struct World {
     terms: BTreeMap<EndpointId, Terms>,
     publishes: Vec<Publish>,
     reading: Option<Reading>,
-    in_flight: Vec<Turn>,
+    in_flight: Vec<(Turn, Start)>,
     results: Vec<Result>,
     last_start: BTreeMap<EndpointId, Micros>,
     /// The lowest row that was stored since the last sweep without anybody being told.
@@ -85,6 +87,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             now: 1_000 * SECOND,
+            seen_at: 1_000 * SECOND,
             scheduler: Scheduler::new(LIMITS),
             rows: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -106,6 +109,7 @@ impl World {
         };
         for lane in 0..LANES {
             let terms = Terms {
+                tenant_id: tenant(lane % 3),
                 max_in_flight: u32::from(lane % 3) + 1,
                 rate_per_s: (lane % 2 == 1).then_some(2),
                 held: false,
@@ -254,7 +258,7 @@ impl World {
         for _ in 0..most {
             let Some(sent) = self.scheduler.next(self.now) else { return };
             self.sent += 1;
-            let turn = sent.row.turn();
+            let (turn, start) = (sent.parcel.row.turn(), sent.start);
             let (lane, name) = (turn.endpoint_id, (turn.endpoint_id, turn.event_id));
             let terms = self.terms[&lane];
             assert!(self.is_owner, "sent although the shards are somebody else's");
@@ -262,7 +266,7 @@ impl World {
             assert!(!self.canceled.contains(&name), "sent after a cancel was obeyed: {turn:?}");
             assert!(!self.done.contains(&turn), "sent again after it was finished: {turn:?}");
             assert!(
-                self.in_flight.iter().all(|other| (other.endpoint_id, other.event_id) != name),
+                self.in_flight.iter().all(|(other, _)| (other.endpoint_id, other.event_id) != name),
                 "at once: {turn:?}"
             );
             assert!(self.results.iter().all(|other| other.turn != turn), "not written yet: {turn:?}");
@@ -270,8 +274,8 @@ impl World {
                 assert!((self.now - last) * Micros::from(rate) >= SECOND, "too soon");
             }
             self.last_start.insert(lane, self.now);
-            self.in_flight.push(turn);
-            let beside = self.in_flight.iter().filter(|turn| turn.endpoint_id == lane).count();
+            self.in_flight.push((turn, start));
+            let beside = self.in_flight.iter().filter(|(turn, _)| turn.endpoint_id == lane).count();
             assert!(beside <= usize::try_from(terms.max_in_flight).unwrap(), "over the cap");
             assert!(self.in_flight.len() <= LIMITS.slots, "over the slots");
         }
@@ -280,8 +284,8 @@ impl World {
     fn respond(&mut self, which: usize, outcome: Outcome) {
         let at: Vec<usize> = (0..self.in_flight.len()).collect();
         let Some(at) = pick(&at, which) else { return };
-        let turn = self.in_flight.swap_remove(at);
-        self.scheduler.responded(turn.endpoint_id, self.now);
+        let (turn, start) = self.in_flight.swap_remove(at);
+        self.scheduler.responded(turn.endpoint_id, start, self.now);
         if outcome == Outcome::Lost && which.is_multiple_of(2) {
             self.scheduler.lost(turn, self.now);
         } else {
@@ -471,6 +475,8 @@ impl World {
                 self.scheduler.retire(self.now - SECOND);
             }
         }
+        self.scheduler.tick(self.now);
+        self.seen_at = self.now;
         self.check();
     }
 
@@ -485,8 +491,21 @@ impl World {
             .map(|parcel| parcel.body.data.len())
             .sum();
         assert_eq!(self.scheduler.body_bytes, held);
-        let in_ring: HashSet<_> = self.scheduler.ring.iter().collect();
-        assert_eq!(in_ring.len(), self.scheduler.ring.len(), "a lane is in line twice");
+        let held: usize = self.scheduler.parties.values().map(|party| party.in_flight()).sum();
+        assert_eq!(held, self.in_flight.len());
+        // Who stands in line may start, and nobody else does: in the tenant's line, and it in the line of tenants.
+        let lanes = self.scheduler.lanes.iter().filter(|(_, lane)| lane.in_line.is_some());
+        let standing: BTreeSet<EndpointId> = lanes.map(|(endpoint, _)| *endpoint).collect();
+        let in_lines: Vec<EndpointId> =
+            self.scheduler.parties.values().flat_map(|party| party.in_line()).collect();
+        assert_eq!(in_lines.len(), standing.len(), "a lane is in line twice");
+        assert_eq!(in_lines.into_iter().collect::<BTreeSet<_>>(), standing);
+        for (endpoint, lane) in &self.scheduler.lanes {
+            let may_start = lane.may_send() && lane.next_start_at() <= self.seen_at;
+            assert_eq!(lane.in_line.is_some(), may_start, "{endpoint}");
+        }
+        let tenants: BTreeSet<TenantId> = standing.iter().map(|lane| self.terms[lane].tenant_id).collect();
+        assert_eq!(self.scheduler.line.keys().into_iter().collect::<BTreeSet<_>>(), tenants);
     }
 
     /// Everything that is under way ends, time passes, and after a sweep or two nothing is left that could be sent.
@@ -515,6 +534,8 @@ impl World {
             if let Some(at) = self.scheduler.next_alarm() {
                 self.now = self.now.max(at);
             }
+            self.scheduler.tick(self.now);
+            self.seen_at = self.now;
             self.check();
         }
         assert_eq!(self.scheduler.in_flight(), 0);
