@@ -179,6 +179,9 @@ async fn update(
     let now = context.clock.now();
     queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
+    if fields.contains(&"url") {
+        queries::unthrottle(change.db(), tenant.id, id).await?;
+    }
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
 }

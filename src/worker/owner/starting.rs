@@ -15,7 +15,7 @@ use super::{
         keeper::Lease,
         reading::read,
         retry::Next,
-        scheduler::{Micros, Start, Started},
+        scheduler::{Micros, Sign, Start, Started},
     },
     Attempted, Loaded, Message, Owner,
 };
@@ -81,7 +81,7 @@ impl Owner {
     pub(super) fn cannot_be_sent(&mut self, row: Row, start: Start, generation: u64, reason: &'static str) {
         let now = self.now();
         self.drain.ends(row.shard(), generation);
-        self.scheduler.responded(row.endpoint_id, start, now);
+        self.scheduler.responded(row.endpoint_id, start, Sign::Neither, now);
         self.write_failure(row, reason, now);
     }
 
@@ -107,6 +107,7 @@ impl Owner {
             finished,
             next: Next::Exhausted,
             was_failing: target.failing,
+            throttle: None,
         };
         self.write(item);
     }

@@ -9,6 +9,7 @@
 //!
 //! It deliberately holds few rows a lane: what it does not hold, it knows to exist ([`Scheduler::refills`]).
 
+mod breaker;
 mod lane;
 mod line;
 mod readers;
@@ -30,11 +31,13 @@ use crate::{
     queue::{Turn, handoff::Parcel},
     types::{EndpointId, EventId, Shard, TenantId, Timestamp},
 };
+use breaker::Breaker;
 use lane::Lane;
 use line::Line;
 use readers::Readers;
 use turns::Party;
 
+pub use breaker::Sign;
 pub use readers::Reader;
 pub use refills::Refill;
 pub use turns::{Start, Started};
@@ -46,6 +49,8 @@ pub type Micros = i64;
 pub struct Limits {
     /// Attempts at once.
     pub slots: usize,
+    /// Of them, for lanes whose breaker is open, together.
+    pub probes: usize,
     /// Rows held a lane.
     pub lane_rows: usize,
     /// Lanes read in one refill.
@@ -63,12 +68,18 @@ pub struct Terms {
     pub rate_per_s: Option<u32>,
     /// Paused, disabled or deleted: nothing is sent.
     pub held: bool,
+    /// How the breaker was found by whoever owned the lane before. It counts for a lane that is new here, and when somebody
+    /// has reset the breaker since.
+    pub throttled_until: Option<Micros>,
+    pub throttle_resets: i32,
 }
 
 /// What the scheduler holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Survey {
     pub lanes: usize,
+    /// Lanes whose breaker is open.
+    pub throttled: usize,
     /// Rows that are ready to be sent.
     pub rows: usize,
     /// For how long the oldest of those that may be sent has been due.
@@ -89,6 +100,8 @@ pub struct Scheduler {
     hungry: VecDeque<EndpointId>,
     alarms: BinaryHeap<Reverse<(Micros, EndpointId)>>,
     in_flight: usize,
+    probes: usize,
+    awaiting_probe: VecDeque<EndpointId>,
     body_bytes: usize,
     readers: Readers,
     refill: Option<Reader>,
@@ -108,6 +121,8 @@ impl Scheduler {
             hungry: VecDeque::new(),
             alarms: BinaryHeap::new(),
             in_flight: 0,
+            probes: 0,
+            awaiting_probe: VecDeque::new(),
             body_bytes: 0,
             readers: Readers::default(),
             refill: None,
@@ -134,6 +149,7 @@ impl Scheduler {
         let lag_us = u64::try_from(now - oldest.unwrap_or(now)).unwrap_or_default();
         Survey {
             lanes: self.lanes.len(),
+            throttled: self.lanes.values().filter(|lane| lane.breaker.is_open()).count(),
             rows: self.lanes.values().map(|lane| lane.ready.len()).sum(),
             due_lag: Duration::from_micros(lag_us),
         }
@@ -204,8 +220,12 @@ impl Scheduler {
     pub fn configure(&mut self, endpoint: EndpointId, terms: Terms, now: Micros) {
         let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) else { return };
         let was_held = lane.is_held();
+        let is_told = lane.terms.is_none_or(|known| known.throttle_resets != terms.throttle_resets);
+        if is_told {
+            lane.breaker = Breaker::told(terms.throttled_until);
+        }
         lane.terms = Some(terms);
-        if terms.held || was_held {
+        if terms.held || was_held || is_told && lane.breaker.is_open() {
             self.body_bytes -= lane.clear(now);
         }
         self.wake(endpoint, now);

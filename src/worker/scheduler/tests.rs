@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     queue::{
         Cause, Row,
+        finish::Throttle,
         refill::{EventBody, LaneRoom},
     },
     types::Timestamp,
@@ -19,9 +20,16 @@ use crate::{
 
 const SECOND: Micros = 1_000_000;
 const LIMITS: Limits =
-    Limits { slots: 32, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
+    Limits { slots: 32, probes: 2, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
 const TENANT: TenantId = TenantId::from_uuid(Uuid::nil());
-const OPEN: Terms = Terms { tenant_id: TENANT, max_in_flight: 4, rate_per_s: None, held: false };
+const OPEN: Terms = Terms {
+    tenant_id: TENANT,
+    max_in_flight: 4,
+    rate_per_s: None,
+    held: false,
+    throttled_until: None,
+    throttle_resets: 0,
+};
 const HELD: Terms = Terms { held: true, ..OPEN };
 /// A publish; refills have odd numbers.
 const PUBLISH: Reader = 2;
@@ -96,7 +104,7 @@ fn sent(scheduler: &mut Scheduler, now: Micros) -> Vec<(EndpointId, EventId)> {
 
 fn responded_and_finished(scheduler: &mut Scheduler, started: &Started, now: Micros) {
     let row = started.parcel.row;
-    scheduler.responded(row.endpoint_id, started.start, now);
+    scheduler.responded(row.endpoint_id, started.start, Sign::Good, now);
     scheduler.finished(row.turn(), None, now);
 }
 
@@ -142,7 +150,7 @@ fn no_more_at_once_than_the_cap() {
     let first: Vec<Started> = std::iter::from_fn(|| scheduler.next(0)).collect();
     let of_one = || first.iter().filter(|started| started.parcel.row.endpoint_id == endpoint(1));
     assert_eq!((first.len(), of_one().count()), (6, 2));
-    scheduler.responded(endpoint(1), of_one().next().unwrap().start, 0);
+    scheduler.responded(endpoint(1), of_one().next().unwrap().start, Sign::Good, 0);
     assert_eq!(
         sent(&mut scheduler, 0).len(),
         1,
@@ -217,7 +225,7 @@ fn a_retry_is_sent_although_a_publish_has_run_since_before_its_failure() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     assert_eq!(scheduler.next_alarm(), Some(SECOND));
     let rooms = scheduler.refills(REFILL, SECOND);
@@ -232,7 +240,7 @@ fn a_lost_row_is_sent_again_although_a_publish_has_run_since_before() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     scheduler.lost(row.parcel.row.turn(), 0);
     let rooms = scheduler.refills(REFILL, 0);
     assert_eq!(rooms[0].after, Uuid::nil());
@@ -281,7 +289,7 @@ fn shards_that_stay_away_leave_nothing_behind() {
     let row = scheduler.next(0).unwrap();
     scheduler.drop_shards(|_| true, 0);
     assert_eq!(scheduler.lanes.len(), 1);
-    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     assert!(scheduler.lanes.is_empty() && scheduler.line.keys().is_empty() && scheduler.hungry.is_empty());
     assert_eq!((scheduler.in_flight(), scheduler.body_bytes), (0, 0));
@@ -311,7 +319,7 @@ fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
     assert_eq!(retired, [endpoint(2), endpoint(3)]);
     let row = scheduler.next(0).unwrap();
     assert!(scheduler.retire(SECOND).is_empty(), "in flight");
-    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     assert!(scheduler.retire(SECOND).is_empty(), "not on disk");
     scheduler.finished(row.parcel.row.turn(), Some(5 * SECOND), 0);
     assert!(scheduler.retire(SECOND).is_empty(), "a retry is due some time");
@@ -327,12 +335,130 @@ fn large_bodies_leave_room_for_few_rows() {
     assert_eq!(scheduler.refills(REFILL, 0).len(), 1, "the others are read when there is room");
 }
 
+/// Sends this lane's next row and says how it went.
+fn tried(scheduler: &mut Scheduler, sign: Sign, now: Micros) -> Option<Throttle> {
+    let started = scheduler.next(now).expect("something to send");
+    let row = started.parcel.row;
+    let throttle = scheduler.responded(row.endpoint_id, started.start, sign, now);
+    scheduler.finished(row.turn(), None, now);
+    throttle
+}
+
+/// Reads what is wanted: this lane's rows from `next` on, as many as are asked for.
+fn read_on(scheduler: &mut Scheduler, next: &mut u32, now: Micros) -> u32 {
+    let rooms = scheduler.refills(REFILL, now);
+    let wanted = rooms.iter().map(|room| room.fresh).sum();
+    let parcels = (0..wanted).map(|more| parcel(1, *next + more)).collect();
+    *next += wanted;
+    scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), now);
+    wanted
+}
+
+#[test]
+fn a_lane_whose_breaker_opens_is_parked_with_nothing_and_probes_with_one_row() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    let mut next = 1;
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    for _ in 0..9 {
+        read_on(&mut scheduler, &mut next, 0);
+        assert_eq!(tried(&mut scheduler, Sign::Bad, 0), None);
+    }
+    read_on(&mut scheduler, &mut next, 0);
+    let opened = tried(&mut scheduler, Sign::Bad, 0).expect("it opens");
+    assert_eq!(opened, Throttle { until: Some(Timestamp::from_unix_us(SECOND)), resets: 0 });
+    assert_eq!((scheduler.body_bytes, scheduler.survey(0).throttled), (0, 1), "nothing is held");
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND - 1), 0, "nor read");
+    publish(&mut scheduler, [parcel(1, 1_000)], 0);
+    assert_eq!(scheduler.body_bytes, 0, "nor taken from publishes");
+    assert_eq!(scheduler.next_alarm(), Some(SECOND));
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 1);
+    let probe = scheduler.next(SECOND).expect("a probe");
+    assert_eq!(
+        (read_on(&mut scheduler, &mut next, SECOND), scheduler.next(SECOND).is_none()),
+        (0, true),
+        "one"
+    );
+    let row = probe.parcel.row;
+    let closed = scheduler.responded(row.endpoint_id, probe.start, Sign::Good, 2 * SECOND);
+    assert_eq!(closed, Some(Throttle { until: None, resets: 0 }));
+    assert!(read_on(&mut scheduler, &mut next, 2 * SECOND) > 1);
+    assert_eq!(sent(&mut scheduler, 2 * SECOND).len(), 4);
+}
+
+#[test]
+fn a_reset_by_hand_closes_the_breaker_and_a_new_owner_takes_it_over() {
+    let until = |at| Terms { throttled_until: Some(at), ..OPEN };
+    let mut scheduler = scheduler(&[(1, until(SECOND))]);
+    assert_eq!(scheduler.survey(0).throttled, 1, "as the one before has found it");
+    scheduler.configure(endpoint(1), until(9 * SECOND), 0);
+    assert_eq!(scheduler.lanes[&endpoint(1)].breaker.next_at(), SECOND, "what is known here is newer");
+    scheduler.configure(endpoint(1), Terms { throttle_resets: 1, ..OPEN }, 0);
+    assert_eq!(scheduler.survey(0).throttled, 0);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    read_on(&mut scheduler, &mut 1, 0);
+    assert!(!sent(&mut scheduler, 0).is_empty());
+}
+
+#[test]
+fn probes_hold_no_more_than_their_slots() {
+    let lanes: Vec<(u8, Terms)> =
+        (1..=5).map(|lane| (lane, Terms { throttled_until: Some(0), ..OPEN })).collect();
+    let mut scheduler = scheduler(&lanes);
+    for lane in 1..=5 {
+        scheduler.doubt(endpoint(lane), Uuid::nil(), 0);
+    }
+    loop {
+        let rooms = scheduler.refills(REFILL, 0);
+        if rooms.is_empty() {
+            break;
+        }
+        let first = |room: &LaneRoom| {
+            let mut first = parcel(1, 1);
+            first.row.endpoint_id = room.endpoint_id;
+            first
+        };
+        let parcels = rooms.iter().map(first).collect();
+        scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
+    }
+    let mut probes = Vec::new();
+    for round in 0..5 {
+        probes.extend(std::iter::from_fn(|| scheduler.next(0)));
+        assert_eq!(scheduler.in_flight(), LIMITS.probes.min(5 - round), "round {round}");
+        let probe: Started = probes.remove(0);
+        scheduler.responded(probe.parcel.row.endpoint_id, probe.start, Sign::Bad, 0);
+    }
+    assert!(probes.is_empty() && scheduler.next(0).is_none());
+}
+
+#[test]
+fn a_change_of_the_rate_holds_from_the_last_start_on() {
+    let open = Terms { max_in_flight: 8, ..OPEN };
+    let rated = |rate_per_s| Terms { rate_per_s: Some(rate_per_s), ..open };
+    let mut scheduler = scheduler(&[(1, rated(1))]);
+    publish(&mut scheduler, (1..=4).map(|number| parcel(1, number)), 0);
+    assert_eq!(sent(&mut scheduler, 10 * SECOND).len(), 1);
+    scheduler.configure(endpoint(1), rated(4), 10 * SECOND);
+    assert!(sent(&mut scheduler, 10 * SECOND + 249_999).is_empty());
+    assert_eq!(
+        sent(&mut scheduler, 10 * SECOND + 250_000).len(),
+        1,
+        "a quarter of a second after the last one"
+    );
+    scheduler.configure(endpoint(1), open, 10 * SECOND + 250_000);
+    assert_eq!(sent(&mut scheduler, 10 * SECOND + 250_000).len(), 2, "no rate, no gap");
+    publish(&mut scheduler, [parcel(1, 5)], 11 * SECOND);
+    scheduler.configure(endpoint(1), rated(1), 11 * SECOND);
+    assert!(sent(&mut scheduler, 11 * SECOND + 249_999).is_empty(), "nor did it forget when it started last");
+    assert_eq!(sent(&mut scheduler, 11 * SECOND + 250_000).len(), 1);
+}
+
 #[test]
 fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
     let mut scheduler = scheduler(&[(1, OPEN)]);
     publish(&mut scheduler, [parcel(1, 1)], 0);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.parcel.row.endpoint_id, row.start, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     scheduler.tick(2 * SECOND);
     assert_eq!(scheduler.next_alarm(), None);

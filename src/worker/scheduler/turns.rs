@@ -9,14 +9,14 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
-    Micros, Scheduler,
+    Micros, Scheduler, Sign,
     lane::Lane,
     line::{Line, Place},
     share::Share,
 };
 use crate::{
-    queue::handoff::Parcel,
-    types::{EndpointId, TenantId},
+    queue::{finish::Throttle, handoff::Parcel},
+    types::{EndpointId, TenantId, Timestamp},
 };
 
 /// A lane with fewer in flight has few.
@@ -79,6 +79,8 @@ pub struct Start {
     tenant_id: TenantId,
     at: Micros,
     charged: Micros,
+    /// It began while the lane's breaker was open.
+    probe: bool,
 }
 
 /// A row to send now.
@@ -91,28 +93,59 @@ impl Scheduler {
     /// The next row to send, if any may be sent now.
     pub fn next(&mut self, now: Micros) -> Option<Started> {
         self.tick(now);
-        let free = self.limits.slots.saturating_sub(self.in_flight);
-        let tenant_id = self.line.first(6 * free)?;
-        let reserve = self.reserve();
+        for _ in self.probes..self.limits.probes {
+            let Some(endpoint) = self.awaiting_probe.pop_front() else { break };
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.awaits_probe = false;
+            }
+            self.wake(endpoint, now);
+        }
+        let (tenant_id, endpoint) = self.first()?;
         let party = self.parties.get_mut(&tenant_id)?;
-        let endpoint = party.next(free, reserve)?;
         let lane = self.lanes.get_mut(&endpoint)?;
+        let probe = lane.breaker.is_open();
         let parcel = lane.send(now)?;
         let charged = lane.usual.guess();
         lane.share.charge(&mut party.clock, charged);
         party.share.charge(&mut self.clock, charged);
         party.in_flight += 1;
         self.in_flight += 1;
+        self.probes += usize::from(probe);
         self.body_bytes -= parcel.body.data.len();
         self.wake(endpoint, now);
-        Some(Started { parcel, start: Start { tenant_id, at: now, charged } })
+        Some(Started { parcel, start: Start { tenant_id, at: now, charged, probe } })
     }
 
-    /// The response is in, or there will be none: the slot is free.
-    pub fn responded(&mut self, endpoint: EndpointId, start: Start, now: Micros) {
+    /// The tenant and the lane that are next. Probes beyond their number are put off.
+    fn first(&mut self) -> Option<(TenantId, EndpointId)> {
+        let free = self.limits.slots.saturating_sub(self.in_flight);
+        loop {
+            let tenant_id = self.line.first(6 * free)?;
+            let endpoint = self.parties.get(&tenant_id)?.next(free, self.reserve())?;
+            let lane = self.lanes.get_mut(&endpoint)?;
+            if !lane.breaker.is_open() || self.probes < self.limits.probes {
+                return Some((tenant_id, endpoint));
+            }
+            lane.awaits_probe = true;
+            self.awaiting_probe.push_back(endpoint);
+            self.stand(endpoint, false);
+        }
+    }
+
+    /// The response is in, or there will be none: the slot is free. Answers what the endpoint's owner is to know of its
+    /// breaker, where that has changed.
+    pub fn responded(
+        &mut self,
+        endpoint: EndpointId,
+        start: Start,
+        sign: Sign,
+        now: Micros,
+    ) -> Option<Throttle> {
         let took = (now - start.at).max(0);
         let missing = took - start.charged;
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.probes -= usize::from(start.probe);
+        let mut throttle = None;
         let party = self.parties.entry(start.tenant_id).or_default();
         party.in_flight = party.in_flight.saturating_sub(1);
         party.share.settle(self.clock, missing);
@@ -120,9 +153,20 @@ impl Scheduler {
             lane.in_flight = lane.in_flight.saturating_sub(1);
             lane.usual.learn(took);
             lane.share.settle(party.clock, missing);
+            let was_open = lane.breaker.is_open();
+            if let Some(terms) = lane.terms
+                && let Some(change) = lane.breaker.ended(sign, start.probe, now)
+            {
+                let until = change.map(Timestamp::from_unix_us);
+                throttle = Some(Throttle { until, resets: terms.throttle_resets });
+            }
+            if lane.breaker.is_open() && !was_open {
+                self.body_bytes -= lane.clear(now);
+            }
         }
         self.move_up(start.tenant_id);
         self.wake(endpoint, now);
+        throttle
     }
 
     /// When something changes by itself: a rate allows a start, a retry is due.
@@ -166,15 +210,16 @@ impl Scheduler {
         if let Some(at) = start_at.filter(|at| *at > now) {
             Self::set_alarm(&mut self.alarms, lane, endpoint, at);
         }
-        if lane.wants(room, now) {
-            if !lane.in_hungry {
+        match lane.reads_at(room) {
+            Some(at) if at > now => Self::set_alarm(&mut self.alarms, lane, endpoint, at),
+            Some(_) if !lane.in_hungry => {
                 lane.in_hungry = true;
                 self.hungry.push_back(endpoint);
             }
-        } else if let Some(at) = lane.timed_at.filter(|at| *at > now) {
-            Self::set_alarm(&mut self.alarms, lane, endpoint, at);
+            Some(_) | None => {}
         }
-        self.stand(endpoint, start_at.is_some_and(|at| at <= now));
+        let is_put_off = lane.awaits_probe && lane.breaker.is_open();
+        self.stand(endpoint, !is_put_off && start_at.is_some_and(|at| at <= now));
     }
 
     /// Puts a lane in its tenant's line, or takes it out, and the tenant along with it.

@@ -19,7 +19,7 @@ fn halves(simulation: &Simulation, count: usize) -> (f64, f64) {
 }
 
 fn busy(tenant: u8, took: Micros) -> Receiver {
-    Receiver { tenant, max_in_flight: 256, took, waiting: MANY }
+    Receiver { tenant, max_in_flight: 256, took, waiting: MANY, sign: Sign::Good }
 }
 
 proptest! {
@@ -52,10 +52,10 @@ proptest! {
         hanging in proptest::collection::vec((1_u8..30, 1_u32..256), 1..200),
     ) {
         let hang = |(tenant, max_in_flight): &(u8, u32)| {
-            Receiver { tenant: *tenant, max_in_flight: *max_in_flight, took: 1_000 * SECOND, waiting: 0 }
+            Receiver { tenant: *tenant, max_in_flight: *max_in_flight, took: 1_000 * SECOND, waiting: 0, sign: Sign::Good }
         };
         let mut receivers: Vec<Receiver> = hanging.iter().map(hang).collect();
-        receivers.push(Receiver { tenant: 200, max_in_flight: 1, took: 10 * MS, waiting: 0 });
+        receivers.push(Receiver { tenant: 200, max_in_flight: 1, took: 10 * MS, waiting: 0, sign: Sign::Good });
         let mut simulation = Simulation::new(512, &receivers);
         for receiver in 0..hanging.len() {
             simulation.waits_for(receiver, MANY);
@@ -88,7 +88,8 @@ fn a_slow_endpoint_pays_for_its_slowness() {
 
 /// The longest wait, and that of 99 in 100, of a tenant that publishes bursts to a fast endpoint.
 fn waits_beside(neighbours: &[Receiver]) -> (Micros, Micros) {
-    let mut receivers = vec![Receiver { tenant: 1, max_in_flight: 8, took: 10 * MS, waiting: 0 }];
+    let mut receivers =
+        vec![Receiver { tenant: 1, max_in_flight: 8, took: 10 * MS, waiting: 0, sign: Sign::Good }];
     receivers.extend(neighbours);
     let mut simulation = Simulation::new(512, &receivers);
     for burst in 0..600 {
@@ -105,7 +106,8 @@ fn waits_beside(neighbours: &[Receiver]) -> (Micros, Micros) {
 
 #[test]
 fn a_hundred_thousand_rows_for_receivers_that_hang_make_nobody_wait_twice_as_long() {
-    let hanging = |tenant, waiting| Receiver { tenant, max_in_flight: 8, took: 30 * SECOND, waiting };
+    let hanging =
+        |tenant, waiting| Receiver { tenant, max_in_flight: 8, took: 30 * SECOND, waiting, sign: Sign::Bad };
     let alone = waits_beside(&[]);
     for neighbours in [
         vec![hanging(1, 100_000)],

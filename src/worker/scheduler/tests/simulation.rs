@@ -11,6 +11,7 @@ pub struct Receiver {
     pub max_in_flight: u32,
     pub took: Micros,
     pub waiting: u32,
+    pub sign: Sign,
 }
 
 pub struct Simulation {
@@ -37,8 +38,14 @@ fn lane_of(receiver: usize) -> EndpointId {
 
 impl Simulation {
     pub fn new(slots: usize, receivers: &[Receiver]) -> Self {
-        let limits =
-            Limits { slots, lane_rows: 64, refill_lanes: 50, body_bytes: 1 << 20, lane_rows_lean: 8 };
+        let limits = Limits {
+            slots,
+            probes: slots / 8,
+            lane_rows: 64,
+            refill_lanes: 50,
+            body_bytes: 1 << 20,
+            lane_rows_lean: 8,
+        };
         let count = receivers.len();
         let mut simulation = Self {
             now: 1_000 * SECOND,
@@ -55,12 +62,8 @@ impl Simulation {
         };
         for (at, receiver) in receivers.iter().enumerate() {
             simulation.scheduler.doubt(lane_of(at), Uuid::nil(), simulation.now);
-            let terms = Terms {
-                tenant_id: tenant(receiver.tenant),
-                max_in_flight: receiver.max_in_flight,
-                rate_per_s: None,
-                held: false,
-            };
+            let terms =
+                Terms { tenant_id: tenant(receiver.tenant), max_in_flight: receiver.max_in_flight, ..OPEN };
             simulation.scheduler.configure(lane_of(at), terms, simulation.now);
         }
         simulation
@@ -140,7 +143,8 @@ impl Simulation {
             while let Some(entry) = self.ends.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let (receiver, turn, start) = entry.remove();
                 self.served[receiver] += self.receivers[receiver].took;
-                self.scheduler.responded(lane_of(receiver), start, self.now);
+                let sign = self.receivers[receiver].sign;
+                self.scheduler.responded(lane_of(receiver), start, sign, self.now);
                 self.scheduler.finished(turn, None, self.now);
             }
             while let Some(entry) = self.arrivals.first_entry().filter(|entry| entry.key().0 <= self.now) {
