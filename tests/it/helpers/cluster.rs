@@ -46,6 +46,27 @@ pub async fn fresh_database() -> (PgConnectOptions, String) {
     (cluster.postgres.connect_options(&name).username(OWNER), name)
 }
 
+/// A database without anything in it, of a user that is new, too, and may do nothing else; and the way in for its superuser.
+pub async fn bare_database() -> (PgConnectOptions, PgConnectOptions) {
+    let cluster =
+        tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await.expect("the cluster starts");
+    let name = format!("t_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = connect(&cluster.postgres, "postgres").await;
+    for sql in [format!("CREATE ROLE {name} LOGIN"), format!("CREATE DATABASE {name} OWNER {name}")] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database and its user");
+    }
+    connection.close().await.expect("a clean end");
+    let superuser = cluster.postgres.connect_options(&name);
+    (superuser.clone().username(&name), superuser)
+}
+
+/// For what only a superuser may do to a database.
+pub async fn superuser(database: &str) -> PgConnection {
+    let cluster =
+        tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await.expect("the cluster starts");
+    connect(&cluster.postgres, database).await
+}
+
 /// On a runtime of its own: the one of the test that came first ends with that test.
 fn start() -> Cluster {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
