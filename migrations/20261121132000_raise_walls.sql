@@ -35,12 +35,12 @@ $$;
 DO $$
 DECLARE
     own constant text := '(SELECT NULLIF(current_setting(''posthaste.tenant'', true), '''')::uuid)';
-    -- What it has an endpoint's rows by. The endpoints have a wall of their own, so those found are the tenant's.
-    of_endpoint constant text := 'EXISTS (SELECT 1 FROM endpoints e WHERE e.shard = %1$I.shard AND e.id = %1$I.endpoint_id)';
+    -- Rows of an endpoint. The endpoints have a wall of their own, so these are the tenant's; read once a statement.
+    of_own_endpoints constant text := 'endpoint_id IN (SELECT e.id FROM endpoints e)';
     walled record;
 BEGIN
     FOR walled IN
-        SELECT t.name, format(t.condition, t.name) AS condition FROM (
+        SELECT t.name, t.condition FROM (
             SELECT 'tenants', 'id = ' || own
             UNION ALL
             SELECT unnest(ARRAY[
@@ -49,7 +49,7 @@ BEGIN
                 'notices', 'audit_log'
             ]), 'tenant_id = ' || own
             UNION ALL
-            SELECT unnest(ARRAY['queue', 'endpoint_stats']), of_endpoint
+            SELECT unnest(ARRAY['queue', 'endpoint_stats']), of_own_endpoints
         ) t (name, condition)
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', walled.name);

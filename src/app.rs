@@ -97,9 +97,11 @@ impl Database {
         Ok(pools)
     }
 
-    /// One connection, to whatever schema is there.
+    /// One connection, to whatever schema is there, that sees every tenant.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        self.options.connect().await.context("the database can't be reached")
+        let mut connection = self.options.connect().await.context("the database can't be reached")?;
+        db::check_roles(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Ends only when a private Postgres dies by itself.

@@ -45,6 +45,10 @@ const API_SETTINGS: [(&str, &str); 7] = [
     ("lock_timeout", "5s"),
 ];
 
+/// For the same reason tenants' requests are planned once a connection, and not for their values: which connection has seen a
+/// statement how often is chance.
+const TENANT_PLANS: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
 /// What the parts of the program connect with.
 #[derive(Clone)]
 pub struct Pools {
@@ -110,7 +114,7 @@ pub async fn connect(options: PgConnectOptions) -> Result<Pools, PoolsError> {
     };
     let api_options = options.clone().options(API_SETTINGS);
     let api = pool(API_CONNECTIONS, api_options.clone());
-    let tenants = TenantPool::new(pool(TENANT_CONNECTIONS, api_options));
+    let tenants = TenantPool::new(pool(TENANT_CONNECTIONS, api_options.options([TENANT_PLANS])));
     let engine_options = options.options(ENGINE_SETTINGS).options([ENGINE_STATEMENT_TIMEOUT]);
     let ingest = pool(INGEST_CONNECTIONS, engine_options.clone());
     let engine = pool(ENGINE_CONNECTIONS, engine_options.clone());

@@ -56,15 +56,16 @@ pub enum RolesError {
     Database(#[from] sqlx::Error),
 }
 
-/// Whether whoever is logged in may work on both sides of the wall. A restored database may have other users than the
-/// one that the migrations were applied by.
+/// Whether whoever is logged in may work on both sides of the wall: without the engine's role everything would look empty. A
+/// restored database may have another user than the one that the migrations were applied by. Before there are walls
+/// there are no roles, and all is well.
 pub async fn check_roles(db: impl PgExecutor<'_>) -> Result<(), RolesError> {
     // Before Postgres 16 whoever is a member may change into the role.
     let row = sqlx::query!(
-        r#"SELECT current_user::text AS "user!",
-               coalesce(pg_has_role(to_regrole($1),
-                   CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END)
-               AND pg_has_role(to_regrole($2), 'USAGE'), false) AS "both!""#,
+        r#"SELECT current_user::text AS "user!", coalesce(
+               pg_has_role(to_regrole($1), CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END)
+               AND pg_has_role(to_regrole($2), 'USAGE'), true) AS "both!"
+        "#,
         TENANT_ROLE,
         ENGINE_ROLE
     )
