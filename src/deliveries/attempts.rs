@@ -19,7 +19,7 @@ use crate::{
     endpoints::target::History,
     formats::Format,
     queue::refill::{self, EventBody},
-    types::{EventId, Timestamp},
+    types::{EventId, Timestamp, hex},
     web::ApiError,
 };
 
@@ -131,8 +131,4 @@ fn lines(text: &[u8]) -> BTreeMap<String, String> {
             .or_insert_with(|| value.to_owned());
     }
     headers
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

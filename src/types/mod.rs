@@ -4,6 +4,7 @@ pub mod clock;
 pub mod duplicates;
 pub mod ecma_json;
 pub mod event_type;
+mod hex;
 pub mod ids;
 pub mod rfc3339;
 pub mod schema;
@@ -11,6 +12,7 @@ pub mod secret;
 pub mod text;
 
 pub use clock::{Clock, Timestamp};
+pub use hex::hex;
 pub use ids::{
     AttemptId, AuditId, EndpointId, EventId, JobId, KeyId, LocationId, SHARD_COUNT, Shard, TenantId,
 };
