@@ -9,5 +9,5 @@ mod floors;
 mod helpers;
 mod metrics;
 mod rekey;
-mod walls;
 mod supply;
+mod walls;
