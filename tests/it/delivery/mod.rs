@@ -11,3 +11,4 @@ mod oracle;
 mod processes;
 mod recover;
 mod scale;
+mod throttling;
