@@ -26,7 +26,7 @@ use crate::types::hex;
 /// The client's own certificate and those between it and its authority.
 pub const MAX_CHAIN_CERTIFICATES: usize = 8;
 /// The chain as PEM text.
-pub const MAX_CHAIN_PEM_BYTES: usize = 32 * 1024;
+pub const MAX_CHAIN_PEM_BYTES: usize = 16 * 1024;
 /// The key as PEM text: an RSA key of 8,192 bits has 6.4 KiB.
 pub const MAX_KEY_PEM_BYTES: usize = 16 * 1024;
 const PEM_LINE_CHARS: usize = 64;

@@ -152,6 +152,11 @@ impl EndpointUrl {
         &self.parsed
     }
 
+    /// Whether who is called and who calls is proved.
+    pub fn is_https(&self) -> bool {
+        self.parsed().scheme() == "https"
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }

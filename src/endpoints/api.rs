@@ -13,7 +13,7 @@ use super::{
     Tester,
     change::Change,
     create,
-    draft::UpdateBody,
+    draft::{Rules, UpdateBody},
     model::{Endpoint, Status},
     queries::{self, Filter},
     secrets, signing_secret, states, subscriptions,
@@ -174,10 +174,11 @@ async fn update(
         .map_err(ApiError::internal)?;
     let secret = secrets::current(&context, change.db(), tenant.id, id).await?;
     let format = context.formats.named(change.db(), tenant.id, body.format(&stored, &settings)).await?;
-    let (checked, fields) = body.check(format, &stored, custom, &secret, &context.policy, &settings)?;
-    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
     let now = context.clock.now();
-    queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
+    let rules = Rules { policy: &context.policy, tenant: &settings, now };
+    let (checked, fields) = body.check(format, &stored, custom, &secret, rules)?;
+    let sealed = secrets::seal(&context.vault, tenant.id, id, &checked)?;
+    queries::update(change.db(), tenant.id, id, &checked, &sealed, now).await?;
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await

@@ -165,7 +165,7 @@ fn a_chain_that_is_none_is_refused() {
         Certificate,
         "at most 8 certificates",
     );
-    assert_refused(&"x".repeat(MAX_CHAIN_PEM_BYTES + 1), SEC1, Certificate, "at most 32768 bytes");
+    assert_refused(&"x".repeat(MAX_CHAIN_PEM_BYTES + 1), SEC1, Certificate, "at most 16384 bytes");
     assert!(ClientIdentity::parse(&CERTIFICATE.repeat(MAX_CHAIN_CERTIFICATES), SEC1).is_ok());
 }
 
