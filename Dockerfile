@@ -1,5 +1,5 @@
 # Posthaste alone; Postgres is another container (see docker-compose.yml).
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
@@ -11,7 +11,7 @@ COPY benches benches
 COPY tests tests
 RUN cargo build --release --locked
 
-FROM debian:bookworm-slim
+FROM debian:12.12-slim
 RUN useradd --system --create-home --home-dir /var/lib/posthaste posthaste && install -d -o posthaste -g posthaste /var/lib/posthaste/data
 COPY --from=build /build/target/release/posthaste /usr/local/bin/posthaste
 USER posthaste

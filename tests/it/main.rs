@@ -9,3 +9,4 @@ mod floors;
 mod helpers;
 mod metrics;
 mod rekey;
+mod supply;
