@@ -77,7 +77,7 @@ pub struct UpdateBody {
     #[serde(default)]
     #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Map<String, Value>>,
-    /// The whole of it; `null`: none.
+    /// The whole of it; `null`: none. A change takes effect for every later attempt.
     #[serde(default)]
     #[schema(value_type = Option<ClientCertificateBody>)]
     client_certificate: Patch<Object<ClientCertificateBody>>,

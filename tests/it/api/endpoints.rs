@@ -33,7 +33,7 @@ fn defaults(endpoint: &Value, tenant: &Tenant) -> Value {
     json!({
         "id": endpoint["id"], "location_id": tenant.location_id, "name": "E", "url": URL, "event_types": ["*"],
         "rate_limit_per_s": null, "max_in_flight": 8, "format": "standard", "headers": {}, "timeout_ms": null,
-        "retry_schedule_s": null, "metadata": {}, "status": "active", "status_reason": null, "failing_since": null, "disabled_at": null,
+        "retry_schedule_s": null, "metadata": {}, "client_certificate": null, "status": "active", "status_reason": null, "failing_since": null, "disabled_at": null,
         "last_success_at": null, "last_failure_at": null, "last_error": null, "pending_count": 0, "throttled_until": null,
         "created_at": endpoint["created_at"], "updated_at": endpoint["updated_at"],
     })
