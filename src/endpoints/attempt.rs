@@ -89,8 +89,9 @@ impl Request<'_> {
             (None, _) => Err(URL_REFUSED),
             // Never without it: who gets the request would not know who has sent it.
             (_, Err(Unusable)) => Err(CERTIFICATE_UNUSABLE),
-            (Some(url), Ok(_)) => {
-                Ok(sender.post(Outbound { url, headers, body, timeout: plan.timeout }).await)
+            (Some(url), Ok(identity)) => {
+                let (identity, timeout) = (identity.as_ref(), plan.timeout);
+                Ok(sender.post(Outbound { url, identity, headers, body, timeout }).await)
             }
         };
         let now = clock.now();

@@ -122,7 +122,7 @@ impl NewClientCertificate {
     ) -> Result<SealedClientCertificate, SealError> {
         Ok(SealedClientCertificate {
             chain_pem: self.identity.chain_pem(),
-            sha256: self.identity.fingerprint(),
+            sha256: self.identity.facts().fingerprint,
             key_sealed: vault.seal(self.key_pem.as_bytes(), key_purpose(tenant, endpoint))?,
         })
     }
