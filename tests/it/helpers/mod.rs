@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod conformance;
 
+pub mod mutual;
 pub mod process;
 pub mod receiver;
 pub mod sql;
