@@ -113,10 +113,7 @@ impl UpdateBody {
             format,
             headers,
             timeout_ms: unsigned(stored.timeout_ms),
-            retry_schedule_s: stored
-                .retry_schedule_s
-                .as_ref()
-                .map(|steps| steps.iter().filter_map(|step| unsigned(Some(*step))).collect()),
+            retry_schedule_s: stored.retry_schedule_s.as_deref().map(schedule),
             metadata: stored.metadata.clone(),
             client_certificate: Patch::Absent,
             has_client_certificate: stored.client_certificate.is_some(),
@@ -167,6 +164,38 @@ impl UpdateBody {
             .map(|checked| (checked, set))
             .ok_or_else(|| ApiError::internal("an unchecked endpoint without errors"))
     }
+}
+
+impl Checked {
+    /// Whether it says what is stored already, with these headers.
+    pub fn is_stored(&self, stored: &Stored, headers: &BTreeMap<String, String>) -> bool {
+        let mut patterns: Vec<&str> = self.patterns.iter().map(Pattern::as_str).collect();
+        let mut known: Vec<&str> = stored.event_types.iter().map(String::as_str).collect();
+        patterns.sort_unstable();
+        known.sort_unstable();
+        let certificate_stays = match self.client_certificate {
+            Patch::Absent => true,
+            Patch::Null => stored.client_certificate.is_none(),
+            // Its key can't be seen from here.
+            Patch::Value(_) => false,
+        };
+        certificate_stays
+            && patterns == known
+            && self.name.as_str() == stored.name
+            && self.url.as_str() == stored.url
+            && self.rate_limit_per_s == unsigned(stored.rate_limit_per_s)
+            && Some(self.max_in_flight) == unsigned(Some(stored.max_in_flight))
+            && (self.format.name.as_str(), self.format.version.0)
+                == (stored.format.as_str(), stored.format_version)
+            && self.headers == *headers
+            && self.timeout_ms == unsigned(stored.timeout_ms)
+            && self.retry_schedule_s == stored.retry_schedule_s.as_deref().map(schedule)
+            && self.metadata == stored.metadata
+    }
+}
+
+fn schedule(steps: &[i32]) -> Vec<u32> {
+    steps.iter().filter_map(|step| unsigned(Some(*step))).collect()
 }
 
 /// Header names are the same whatever their case.

@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::helpers::{
-    Authority, Identity, Tenant, TestApp,
-    mutual::{Asking, H1_ON_TLS_12, H2_ON_TLS_13, MutualReceiver},
-    spawn_with,
+    Authority, Identity, Tenant, TestApp, spawn_with,
+    tls_receiver::{Asking, H1_ON_TLS_12, H2_ON_TLS_13, MutualReceiver},
 };
 
 struct Scene {

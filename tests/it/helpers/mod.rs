@@ -5,12 +5,11 @@ pub mod authority;
 pub mod client;
 pub mod cluster;
 pub mod conformance;
-
-pub mod mutual;
 pub mod process;
 pub mod receiver;
 pub mod sql;
 pub mod stored;
+pub mod tls_receiver;
 
 pub use app::{Tenant, TestApp, spawn, spawn_with};
 pub use authority::{Authority, Identity};
