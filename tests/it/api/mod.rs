@@ -27,7 +27,7 @@ mod rebuilt;
 mod reference;
 mod replay;
 mod rotation;
-mod routes;
+pub mod routes;
 mod secrecy;
 mod secrets;
 mod stats;
