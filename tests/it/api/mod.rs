@@ -4,6 +4,7 @@ mod bad_fields;
 mod bad_input;
 mod batch;
 mod bodies;
+mod client_certificates;
 mod data;
 mod deliveries;
 mod endpoint_lists;

@@ -5,6 +5,7 @@ mod first;
 mod holds;
 mod interleavings;
 mod limits;
+mod mutual_tls;
 mod neglect;
 mod operational;
 mod oracle;
