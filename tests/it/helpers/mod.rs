@@ -4,6 +4,7 @@ pub mod app;
 pub mod client;
 pub mod cluster;
 pub mod conformance;
+pub mod hostile;
 pub mod process;
 pub mod receiver;
 pub mod sql;
