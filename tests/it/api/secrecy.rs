@@ -209,7 +209,7 @@ async fn a_busy_server_shows_no_secret_anywhere() {
     let log = fs::read_to_string(log).unwrap();
 
     // That they were there to be found in: everything is logged, counted and stored.
-    assert!(log.contains("TRACE") && log.contains("/v1/endpoints/{endpoint_id}/secret/rotate"));
+    assert!(log.contains("DEBUG") && log.contains("/v1/endpoints/{endpoint_id}/secret/rotate"));
     assert!(metrics.contains("secret/rotate") && dump.contains(QUERY));
     let seen_by_receiver = receiver.rest();
     assert!(
