@@ -194,7 +194,9 @@ impl Inner {
                 Ready::Http2(connection) => {
                     *request.uri_mut() = url.absolute().clone();
                     request.headers_mut().remove(HOST);
-                    send_http2(&connection, request, course).await?
+                    let sent = send_http2(&connection, request, course).await;
+                    self.pool.give_way();
+                    sent?
                 }
             };
             match sent {
@@ -255,7 +257,13 @@ async fn send_http2(connection: &Http2, request: Outgoing, course: &mut Course) 
     use http_body_util::BodyExt as _;
     let (head, _stream) = match timeout_at(course.deadline, connection.send(request)).await {
         Ok(Ok(answered)) => answered,
-        Ok(Err(failure)) => return unsent(failure, connection.meter()),
+        Ok(Err(failure)) => {
+            if failure.message().is_some() {
+                // It would give the next one back as well.
+                connection.retire();
+            }
+            return unsent(failure, connection.meter());
+        }
         Err(_) => {
             connection.timed_out();
             return Err(SendError::not_answered_in_time(course.timeout, connection.meter()));

@@ -3,6 +3,7 @@
 //! Loopback stands for the public internet here: the tests' policy allows it, or a part of it.
 
 mod connecting;
+mod cost;
 mod dns_server;
 mod hostile;
 mod identity;
