@@ -24,7 +24,7 @@ async fn list(
 ) -> Result<Json<Page<Job>>, ApiError> {
     let scope = Scope::new(&["jobs", &tenant.id.to_string()]);
     let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&context.pool, tenant.id, keyset).await?;
+    let rows = queries::page(&mut *context.begin(tenant.id).await?, tenant.id, keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |job| job.id.uuid())))
 }
 
@@ -38,7 +38,10 @@ async fn read(
     tenant: PastTenant<scope::Read>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
-    queries::find(&context.pool, tenant.id, id).await?.map(Json).ok_or(ApiError::NotFound)
+    queries::find(&mut *context.begin(tenant.id).await?, tenant.id, id)
+        .await?
+        .map(Json)
+        .ok_or(ApiError::NotFound)
 }
 
 /// Cancel a job
@@ -53,7 +56,7 @@ async fn cancel(
     tenant: Tenant<scope::Write>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let canceled = queries::cancel(&mut *transaction, tenant.id, id).await?;
     let job = queries::find(&mut *transaction, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     if !canceled {

@@ -110,7 +110,7 @@ fn cpu_of_a_post_beside_reqwest() {
             .tcp_nodelay(true)
             .build()
             .expect("a client");
-        let url = url::Url::parse(&raw).expect("a URL");
+        let url = ::url::Url::parse(&raw).expect("a URL");
         let reqwests = cpu_us(move || {
             let (client, url) = (client.clone(), url.clone());
             async move {

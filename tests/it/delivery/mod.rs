@@ -11,3 +11,4 @@ mod operational;
 mod oracle;
 mod processes;
 mod recover;
+mod throttling;
