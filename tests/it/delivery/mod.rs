@@ -6,6 +6,7 @@ mod holds;
 mod hostile;
 mod interleavings;
 mod limits;
+mod mutual_tls;
 mod neglect;
 mod operational;
 mod oracle;
