@@ -170,7 +170,7 @@ fn diagnosis(format: &Format, status: u16) -> String {
 }
 
 /// Seconds, or a date.
-fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -4,6 +4,7 @@
 
 mod connecting;
 mod dns_server;
+mod fuzz;
 mod hostile;
 mod identity;
 mod receiver;
