@@ -16,7 +16,7 @@ use crate::{
 
 const BODIES: &[&str] = &[
     r#"{"type":"message.incoming","data":{"text":"hello","10":1,"9":2,"a":1,"a":2}}"#,
-    r#"{"type":"message.incoming","data":[1.0,1e20,-0,9007199254740993,"\ud83d\ude00\u0000"],"timestamp":"2026-11-20T10:00:00Z",
+    r#"{"type":"message.incoming","data":[1.0,1e20,-0,9007199254740992,"\ud83d\ude00\u0000"],"timestamp":"2026-11-20T10:00:00Z",
         "channel":"whatsapp","tags":{"campaign":"spring"},"live_mode":false,"api_version":"2026-02-04","idempotency_key":"k1"}"#,
     r#"{"type":"a.b","data":null,"tags":null,"timestamp":null,"channel":null,"live_mode":null}"#,
 ];

@@ -13,7 +13,7 @@ use crate::types::{
 const ENVELOPES: &[&str] = &[
     r#""{{data}}""#,
     r#"{"id":"{{id}}","type":"{{type}}","timestamp":"{{timestamp}}","data":"{{data}}"}"#,
-    r#"{"object":"{{data}}","api_version":"{{api_version|2026-02-04}}","n":[1.0,-0,"{{created_at}}",null]}"#,
+    r#"{"object":"{{data}}","api_version":"{{api_version|2026-02-04}}","n":[1.0,-0,1e300,1e-9,36028797018963968,"{{created_at}}",null]}"#,
     r#"{"b":{"10":"{{channel}}","9":"{{live_mode}}"},"a":["{{timestamp_s}}","{{tenant_id}}"],"l":"{{location_id}}"}"#,
 ];
 const PIECES: &[&str] = &[
@@ -104,10 +104,10 @@ fn check(text: &str, data: &str) -> Result<(), TestCaseError> {
         Ok(again) => prop_assert_eq!(&again, body, "the body is in normal form"),
         // A printed integer of 2^54 or more, or data below an envelope's depth: see `ecma_json`.
         Err(error) => {
-            prop_assert!(matches!(error.reason, Refusal::InexactInteger | Refusal::TooDeep), "{}", error)
+            prop_assert!(matches!(error.reason, Refusal::InexactInteger | Refusal::TooDeep), "{}", error);
         }
     }
-    let source = Value::from(envelope.clone());
+    let source = Value::from(envelope);
     if let (Ok(sent), Ok(data)) = (serde_json::from_str::<Value>(body), serde_json::from_str::<Value>(data)) {
         let expected = expected(&source, &data);
         prop_assert!(same(&sent, &expected), "{} from {}, not {}", sent, text, expected);

@@ -49,6 +49,13 @@ proptest! {
         }
         let spec = serde_json::json!({"header": header, "algorithm": "hmac-sha256", "key": "text", "content": content,
             "encoding": "hex", "value": value});
+        // What looks like a slot is one.
+        let left_over = |text: &str, slots: &[&str]| {
+            let text = slots.iter().fold(text.to_owned(), |text, slot| text.replace(slot, " "));
+            text.contains("{{") || text.contains("}}")
+        };
+        prop_assert!(Content::parse(&content).is_err() || !left_over(&content, &["{{id}}", "{{timestamp}}", "{{body}}"]));
+        prop_assert!(ValueTemplate::parse(&value).is_err() || !left_over(&value, &["{{signature}}"]));
         let Ok(spec) = serde_json::from_value::<SignatureSpec>(spec) else { return Ok(()) };
         let secret = SigningSecret::parse("not-base64-but-long-enough").expect("a secret");
         let signer = Signer::new(&[spec], std::slice::from_ref(&secret)).expect("a signer");

@@ -32,7 +32,7 @@ pub fn cases() -> ProptestConfig {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Edit {
     Set(u8),
     Flip(u32),

@@ -130,7 +130,7 @@ fn check(policy: &Policy, raw: &str) -> Result<(), TestCaseError> {
             prop_assert!(!last.starts_with("0x") && !last.bytes().all(|byte| byte.is_ascii_digit()));
         }
         (judged, connected) => {
-            prop_assert!(false, "{:?} was judged, {:?} would be connected to", judged, connected)
+            prop_assert!(false, "{:?} was judged, {:?} would be connected to", judged, connected);
         }
     }
     Ok(())

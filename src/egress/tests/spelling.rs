@@ -171,8 +171,8 @@ fn ten_thousand_spellings_and_the_whole_table_are_refused() {
             .prop_flat_map(select)
             .prop_map(spelled_v6)
             .prop_flat_map(select)
-            .prop_map(bracketed),
-        denied_v6().prop_map(spelled_v6).prop_flat_map(select).prop_map(bracketed),
+            .prop_map(|host| format!("[{host}]")),
+        denied_v6().prop_map(spelled_v6).prop_flat_map(select).prop_map(|host| format!("[{host}]")),
     ];
     let generated = (0..SPELLINGS).map(|_| spelled.new_tree(&mut runner).expect("a spelling").current());
     let hosts: HashSet<String> = generated.chain(REFUSED_HOSTS.iter().map(|&host| host.to_owned())).collect();
@@ -187,8 +187,4 @@ fn ten_thousand_spellings_and_the_whole_table_are_refused() {
     );
     assert_eq!(accepted, Vec::<&String>::new());
     assert!(hosts.len() > SPELLINGS * 9 / 10, "the generator repeats itself");
-}
-
-fn bracketed(host: String) -> String {
-    format!("[{host}]")
 }
