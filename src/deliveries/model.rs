@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use utoipa::{ToSchema, openapi::Object};
+use serde_json::Value;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type, schema::SchemaType},
+};
 
-use crate::types::{
-    AttemptId, EndpointId, EventId, LocationId, Timestamp, event_type::EventType, schema::words,
+use crate::{
+    egress::ErrorClass,
+    types::{AttemptId, EndpointId, EventId, LocationId, Timestamp, event_type::EventType, schema::words},
 };
 
 fn status_schema() -> Object {
@@ -23,6 +28,22 @@ fn trigger_schema() -> Object {
 
 pub fn outcome_schema() -> Object {
     words("Whether the receiver took it.", ["succeeded", "failed"])
+}
+
+fn error_schema() -> Object {
+    let classes = ErrorClass::ALL.iter().map(|class| class.as_str()).chain(["response_status"]);
+    Object::builder()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(
+            "What went wrong, as a class: `dns`; `refused_target`: an address that is not allowed; `proxy`: the operator's proxy; \
+             `connect`; `tls`, `tls_expired`, `tls_wrong_name`, `tls_untrusted`: no TLS session; `timeout`: no answer in time; \
+             `response_too_slow`: the answer's header began, and did not end in time; `reset`: closed before the answer; \
+             `response_incomplete`: closed in the middle of its header; `response_too_large`: too much header; `interim_flood`: too \
+             many 1xx responses; `protocol`: not HTTP; `response_status`: the status is not a success. `null`: nothing.",
+        ))
+        .enum_values(Some(classes.map(Value::from).chain([Value::Null])))
+        .examples(["timeout"])
+        .build()
 }
 
 /// One event to one endpoint.
@@ -115,7 +136,7 @@ pub struct AttemptView {
     pub trigger: &'static str,
     #[schema(schema_with = outcome_schema)]
     pub outcome: &'static str,
-    /// What went wrong: a class, such as `timeout`; `null`: nothing.
+    #[schema(schema_with = error_schema)]
     pub error: Option<String>,
     /// What went wrong: a sentence; `null`: nothing.
     pub diagnosis: Option<String>,

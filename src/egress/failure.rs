@@ -10,43 +10,63 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::heads::MAX_INTERIM_RESPONSES;
 use super::policy::Refused;
 use super::resolver::LookupFailure;
 use super::timings::Phase;
 use super::tls;
+use super::wire::{Flood, Meter};
 
-/// What went wrong. The words of [`ErrorClass::as_str`] are part of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// The name has no address, or couldn't be looked up.
-    Dns,
-    /// The policy forbids the address.
-    RefusedTarget,
-    /// No TCP connection.
-    Connect,
-    /// No TLS session: bad certificate, or not TLS at all.
-    Tls,
-    /// No complete response head within the endpoint's time-out. hyper doesn't show a part of one, so a
-    /// receiver that is silent and one that drips can't be told apart.
-    Timeout,
-    /// The connection was closed or reset before the response head was complete.
-    Reset,
-    /// What was sent back isn't HTTP, or more than we are willing to read of it.
-    Protocol,
+/// Declares the classes with their words, once.
+macro_rules! error_classes {
+    ($($(#[$doc:meta])* $class:ident = $word:literal,)*) => {
+        /// What went wrong. The words of [`ErrorClass::as_str`] are part of the API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorClass {
+            $($(#[$doc])* $class,)*
+        }
+
+        impl ErrorClass {
+            pub const ALL: &[ErrorClass] = &[$(ErrorClass::$class,)*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ErrorClass::$class => $word,)*
+                }
+            }
+        }
+    };
 }
 
-impl ErrorClass {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorClass::Dns => "dns",
-            ErrorClass::RefusedTarget => "refused_target",
-            ErrorClass::Connect => "connect",
-            ErrorClass::Tls => "tls",
-            ErrorClass::Timeout => "timeout",
-            ErrorClass::Reset => "reset",
-            ErrorClass::Protocol => "protocol",
-        }
-    }
+error_classes! {
+    /// The name has no address, or couldn't be looked up.
+    Dns = "dns",
+    /// The policy forbids the address.
+    RefusedTarget = "refused_target",
+    /// The operator's proxy doesn't connect us.
+    Proxy = "proxy",
+    /// No TCP connection.
+    Connect = "connect",
+    /// No TLS session, for a reason without a class of its own.
+    Tls = "tls",
+    TlsExpired = "tls_expired",
+    TlsWrongName = "tls_wrong_name",
+    /// Self-signed, or from an authority that isn't known.
+    TlsUntrusted = "tls_untrusted",
+    /// Nothing of a response within the endpoint's time-out.
+    Timeout = "timeout",
+    /// The response's head began, and was not complete within the time-out.
+    ResponseTooSlow = "response_too_slow",
+    /// The connection was closed or reset before anything of a response came.
+    Reset = "reset",
+    /// The connection was closed or reset in the middle of the response's head.
+    ResponseIncomplete = "response_incomplete",
+    /// More response head than we are willing to read.
+    ResponseTooLarge = "response_too_large",
+    /// One interim response (1xx) after the other.
+    InterimFlood = "interim_flood",
+    /// What was sent back isn't HTTP.
+    Protocol = "protocol",
 }
 
 /// Safe to show to the tenant.
@@ -58,46 +78,100 @@ pub struct SendError {
 }
 
 impl SendError {
-    pub(super) fn new(class: ErrorClass, detail: &'static str) -> SendError {
-        SendError { class, detail: Cow::Borrowed(detail) }
+    pub(super) fn new(class: ErrorClass, detail: impl Into<Cow<'static, str>>) -> SendError {
+        SendError { class, detail: detail.into() }
     }
 
-    /// The endpoint's time-out ran out during `phase`.
-    pub(super) fn timed_out(timeout: Duration, phase: Phase) -> SendError {
+    /// The endpoint's time-out ran out before the request was sent, during `phase`.
+    pub(super) fn not_sent_in_time(timeout: Duration, phase: Phase) -> SendError {
         let ms = timeout.as_millis();
         let detail = match phase {
             Phase::Lookup => format!("the host name could not be looked up within the time-out of {ms} ms"),
-            Phase::Connect => format!("no connection was established within the time-out of {ms} ms"),
+            Phase::Room => {
+                format!(
+                    "within the time-out of {ms} ms no connection was free here: too many are open to others"
+                )
+            }
             Phase::Tls => format!("the TLS handshake was not finished within the time-out of {ms} ms"),
-            Phase::Answer => format!("no complete response header arrived within the time-out of {ms} ms"),
+            Phase::Connect | Phase::Answer => {
+                format!("no connection was established within the time-out of {ms} ms")
+            }
         };
-        SendError { class: ErrorClass::Timeout, detail: detail.into() }
+        SendError::new(ErrorClass::Timeout, detail)
     }
 
-    /// What reqwest's error comes from. `phase` is where the request was when it failed.
-    pub(super) fn from_client(error: &reqwest::Error, phase: Phase) -> SendError {
-        if let Some(failure) = find::<LookupFailure>(error) {
-            return failure.into();
+    /// The endpoint's time-out ran out while it was to answer.
+    pub(super) fn not_answered_in_time(timeout: Duration, meter: &Meter) -> SendError {
+        let ms = timeout.as_millis();
+        if meter.has_answered() {
+            let detail = format!(
+                "the endpoint sends its response header too slowly: after the time-out of {ms} ms it was not complete"
+            );
+            return SendError::new(ErrorClass::ResponseTooSlow, detail);
+        }
+        SendError::new(
+            ErrorClass::Timeout,
+            format!("the endpoint did not answer within the time-out of {ms} ms"),
+        )
+    }
+
+    /// Connecting took longer than connecting may take.
+    pub(super) fn not_connected_in_time(phase: Phase) -> SendError {
+        match phase {
+            Phase::Lookup => LookupFailure::TimedOut.into(),
+            Phase::Tls => {
+                SendError::new(ErrorClass::Tls, "the TLS handshake with the endpoint took too long")
+            }
+            _ => SendError::new(ErrorClass::Connect, "connecting to the endpoint took too long"),
+        }
+    }
+
+    /// No TCP connection.
+    pub(super) fn not_connected(error: &io::Error) -> SendError {
+        let detail = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "the endpoint refused the connection",
+            _ => "the endpoint could not be reached",
+        };
+        SendError::new(ErrorClass::Connect, detail)
+    }
+
+    /// No TLS session.
+    pub(super) fn no_tls(error: &io::Error) -> SendError {
+        match find::<rustls::Error>(error) {
+            Some(error) => tls::explain(error),
+            None => {
+                let detail = "the endpoint closed the connection during the TLS handshake";
+                SendError::new(ErrorClass::Tls, detail)
+            }
+        }
+    }
+
+    /// No response, or not one that we read.
+    pub(super) fn no_response(error: &hyper::Error, meter: &Meter) -> SendError {
+        match meter.flood() {
+            Some(Flood::Interim) => {
+                let detail = format!(
+                    "the endpoint sent more than {MAX_INTERIM_RESPONSES} interim responses (1xx), or very long ones, and \
+                     no final one"
+                );
+                return SendError::new(ErrorClass::InterimFlood, detail);
+            }
+            Some(Flood::Head) => return too_large_head(),
+            None => {}
         }
         if let Some(error) = find::<rustls::Error>(error) {
-            return SendError::new(ErrorClass::Tls, tls::explain(error));
+            return tls::explain(error);
         }
-        if error.is_connect() {
-            return not_connected(error, phase);
+        if error.is_parse_too_large() {
+            return too_large_head();
         }
-        if let Some(error) = find::<hyper::Error>(error) {
-            if error.is_parse_too_large() {
-                return too_large_head();
-            }
-            if error.is_parse() {
-                return SendError::new(ErrorClass::Protocol, "the endpoint did not answer with valid HTTP");
-            }
-            if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-                return cut_off();
-            }
+        if error.is_parse() {
+            return SendError::new(ErrorClass::Protocol, "the endpoint did not answer with valid HTTP");
         }
+        let is_cut = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
         match find::<io::Error>(error) {
-            Some(_) => cut_off(),
+            _ if is_cut => cut_off(meter),
+            Some(_) => cut_off(meter),
             None => SendError::new(
                 ErrorClass::Protocol,
                 "the endpoint aborted the request or broke the HTTP protocol",
@@ -112,8 +186,8 @@ impl From<Refused> for SendError {
     }
 }
 
-impl From<&LookupFailure> for SendError {
-    fn from(failure: &LookupFailure) -> SendError {
+impl From<LookupFailure> for SendError {
+    fn from(failure: LookupFailure) -> SendError {
         let detail = match failure {
             LookupFailure::Refused => return Refused.into(),
             LookupFailure::NoAddress => "the host name has no address",
@@ -126,31 +200,16 @@ impl From<&LookupFailure> for SendError {
 
 /// More response header than we read.
 pub(super) fn too_large_head() -> SendError {
-    SendError::new(ErrorClass::Protocol, "the endpoint sent too many or too large response headers")
+    let detail = "the endpoint sent too many or too large response headers";
+    SendError::new(ErrorClass::ResponseTooLarge, detail)
 }
 
-fn cut_off() -> SendError {
-    SendError::new(ErrorClass::Reset, "the endpoint closed the connection before answering")
-}
-
-fn not_connected(error: &reqwest::Error, phase: Phase) -> SendError {
-    let timed_out = error.is_timeout();
-    match phase {
-        Phase::Lookup if timed_out => (&LookupFailure::TimedOut).into(),
-        Phase::Tls if timed_out => {
-            SendError::new(ErrorClass::Tls, "the TLS handshake with the endpoint took too long")
-        }
-        Phase::Tls => {
-            SendError::new(ErrorClass::Tls, "the endpoint closed the connection during the TLS handshake")
-        }
-        _ if timed_out => SendError::new(ErrorClass::Connect, "connecting to the endpoint took too long"),
-        _ => match find::<io::Error>(error).map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => {
-                SendError::new(ErrorClass::Connect, "the endpoint refused the connection")
-            }
-            _ => SendError::new(ErrorClass::Connect, "the endpoint could not be reached"),
-        },
+fn cut_off(meter: &Meter) -> SendError {
+    if meter.has_answered() {
+        let detail = "the endpoint closed the connection in the middle of its response header";
+        return SendError::new(ErrorClass::ResponseIncomplete, detail);
     }
+    SendError::new(ErrorClass::Reset, "the endpoint closed the connection before answering")
 }
 
 /// The first cause of a type. An `io::Error` hides what it wraps from `source`, so it is opened here.

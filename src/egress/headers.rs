@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use utoipa::openapi::{Object, ObjectBuilder, Type, schema::AdditionalProperties};
 
 use crate::types::schema::described;

@@ -4,8 +4,6 @@
 //! attack or a mistake, and we can't tell which answer was meant); what is handed back is exactly what
 //! gets connected to; answers are kept no longer than their TTL and judged again at every connect. Only
 //! DNS is asked: no hosts file, no search domains.
-//!
-//! A look-up outside of a request is refused: there is no port to judge.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,10 +14,8 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::config::{LookupIpStrategy, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name as DnsName;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::policy::Policy;
-use super::timings::{self, Mark};
 
 /// How long a look-up may take, all servers and retries together.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,13 +51,8 @@ pub(super) enum LookupFailure {
     TimedOut,
 }
 
-/// See the module's documentation. Cheap to clone.
-#[derive(Clone)]
+/// See the module's documentation.
 pub(super) struct JudgingResolver {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     policy: Arc<Policy>,
     dns: TokioResolver,
     timeout: Duration,
@@ -81,26 +72,15 @@ impl JudgingResolver {
             }),
         };
         configure(builder.options_mut());
-        let dns = builder.build()?;
-        Ok(JudgingResolver { inner: Arc::new(Inner { policy, dns, timeout }) })
+        Ok(JudgingResolver { policy, dns: builder.build()?, timeout })
     }
-}
 
-impl Resolve for JudgingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let inner = Arc::clone(&self.inner);
-        let port = timings::target_port();
-        Box::pin(async move {
-            timings::mark(Mark::LookupBegan);
-            let port = port.ok_or(LookupFailure::Refused)?;
-            let found = inner.look_up(name.as_str()).await?;
-            timings::mark(Mark::LookupEnded);
-            Ok(Box::new(inner.judge(found, port)?.into_iter()) as Addrs)
-        })
+    /// Addresses that may be connected to, in the order to try them.
+    pub(super) async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, LookupFailure> {
+        let found = self.look_up(name).await?;
+        self.judge(found, port)
     }
-}
 
-impl Inner {
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupFailure> {
         let mut name = DnsName::from_ascii(name).map_err(|_| LookupFailure::Failed)?;
         // Absolute: a search domain must not turn a stranger's name into one of ours.
@@ -117,16 +97,26 @@ impl Inner {
     }
 
     fn judge(&self, found: Vec<IpAddr>, port: u16) -> Result<Vec<SocketAddr>, LookupFailure> {
-        let mut addrs: Vec<SocketAddr> = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let addrs: Vec<SocketAddr> = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         if addrs.is_empty() {
             return Err(LookupFailure::NoAddress);
         }
         if addrs.iter().any(|&addr| self.policy.judge(addr).is_err()) {
             return Err(LookupFailure::Refused);
         }
-        addrs.truncate(MAX_ADDRESSES);
-        Ok(addrs)
+        Ok(families_in_turn(addrs))
     }
+}
+
+/// At most [`MAX_ADDRESSES`], IPv4 and IPv6 in turn, so that a family that doesn't work here costs one try.
+fn families_in_turn(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let (v4, v6): (Vec<_>, Vec<_>) = addrs.into_iter().partition(SocketAddr::is_ipv4);
+    let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+    let pairs = std::iter::from_fn(|| match (v4.next(), v6.next()) {
+        (None, None) => None,
+        pair => Some([pair.0, pair.1]),
+    });
+    pairs.flatten().flatten().take(MAX_ADDRESSES).collect()
 }
 
 fn from_servers(servers: Vec<SocketAddr>) -> hickory_resolver::ResolverBuilder<TokioRuntimeProvider> {

@@ -4,16 +4,17 @@
 //! an error: one that stalls, breaks off or never ends is an excerpt with `truncated` set. Bodies are raw
 //! bytes as received: compression is neither asked for nor undone.
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::HeaderMap;
-use tokio::time::{Instant, timeout_at};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::http::response::Parts;
 
 use super::failure::{self, SendError};
 
 /// Body bytes kept. The connection is dropped when there are more.
 pub const MAX_EXCERPT_BYTES: usize = 16 * 1024;
 /// Response headers, names and values together, above which the response is refused.
-pub const MAX_HEAD_BYTES: u32 = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Response headers kept.
 pub const MAX_KEPT_HEADERS: usize = 64;
 /// Bytes of response headers kept, names and values together.
@@ -32,62 +33,62 @@ pub struct Response {
 }
 
 impl Response {
-    /// Reads what is kept, until `deadline` at the latest. Dropping the rest ends the connection (h1) or
-    /// the stream (h2).
-    pub(super) async fn read(mut from: reqwest::Response, deadline: Instant) -> Result<Response, SendError> {
-        let status = from.status().as_u16();
-        let headers = keep_headers(std::mem::take(from.headers_mut()))?;
-        let mut excerpt = Excerpt::default();
-        let truncated = loop {
-            match timeout_at(deadline, from.chunk()).await {
-                Ok(Ok(Some(chunk))) => {
-                    if !excerpt.push(chunk) {
-                        break true;
-                    }
-                }
-                Ok(Ok(None)) => break false,
-                Ok(Err(_)) | Err(_) => break true,
-            }
-        };
-        Ok(Response { status, headers, body: excerpt.finish(), truncated })
+    pub(super) fn new(head: Parts, excerpt: Excerpt) -> Result<Response, SendError> {
+        Ok(Response {
+            status: head.status.as_u16(),
+            headers: keep_headers(head.headers)?,
+            truncated: !excerpt.is_complete,
+            body: excerpt.bytes.into(),
+        })
     }
 }
 
-/// The usual response is one small chunk: it is kept as it came, without a copy.
-#[derive(Default)]
-struct Excerpt {
-    first: Bytes,
-    more: BytesMut,
+/// The beginning of a body. It is a copy: a few bytes must not keep the connection's read buffer alive.
+pub(super) struct Excerpt {
+    bytes: Vec<u8>,
+    is_complete: bool,
 }
 
 impl Excerpt {
-    /// False if there was more than fits.
-    fn push(&mut self, mut chunk: Bytes) -> bool {
-        let room = MAX_EXCERPT_BYTES - self.first.len().max(self.more.len());
-        let fits = chunk.len() <= room;
-        if !fits {
-            // A copy, so that a few bytes don't keep a large read buffer alive.
-            chunk = Bytes::copy_from_slice(&chunk[..room]);
-        }
-        if self.first.is_empty() && self.more.is_empty() {
-            self.first = chunk;
-        } else {
-            if self.more.is_empty() {
-                self.more.extend_from_slice(&std::mem::take(&mut self.first));
-            }
-            self.more.extend_from_slice(&chunk);
-        }
-        fits
+    pub(super) fn of(body: &Incoming) -> Excerpt {
+        Excerpt { bytes: Vec::new(), is_complete: body.is_end_stream() }
     }
 
-    fn finish(self) -> Bytes {
-        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    /// The body's end has come.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Takes the next piece of the body. False: no more is wanted, or there is none.
+    pub(super) fn take(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>, rest: &Incoming) -> bool {
+        match frame {
+            None => self.is_complete = true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => {
+                if frame.data_ref().is_some_and(|data| !self.push(data)) {
+                    return false;
+                }
+                self.is_complete = rest.is_end_stream();
+            }
+        }
+        !self.is_complete
+    }
+
+    /// False if there was more than fits.
+    fn push(&mut self, data: &[u8]) -> bool {
+        let room = MAX_EXCERPT_BYTES - self.bytes.len();
+        let fits = data.len() <= room;
+        let data = &data[..data.len().min(room)];
+        // The usual body comes in one piece: no byte more is allocated.
+        self.bytes.reserve_exact(if self.bytes.is_empty() { data.len() } else { 0 });
+        self.bytes.extend_from_slice(data);
+        fits
     }
 }
 
 fn keep_headers(headers: HeaderMap) -> Result<HeaderMap, SendError> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > MAX_HEAD_BYTES as usize {
+    if bytes > MAX_HEAD_BYTES {
         return Err(failure::too_large_head());
     }
     if headers.len() <= MAX_KEPT_HEADERS && bytes <= MAX_KEPT_HEADER_BYTES {
@@ -110,22 +111,26 @@ fn keep_headers(headers: HeaderMap) -> Result<HeaderMap, SendError> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
     use super::*;
-    use reqwest::header::{HeaderName, HeaderValue};
+
+    fn empty() -> Excerpt {
+        Excerpt { bytes: Vec::new(), is_complete: false }
+    }
 
     #[test]
     fn an_excerpt_ends_at_its_limit() {
-        let mut excerpt = Excerpt::default();
-        assert!(excerpt.push(Bytes::from(vec![b'a'; MAX_EXCERPT_BYTES - 1])));
-        assert!(excerpt.push(Bytes::from_static(b"b")));
-        assert!(!excerpt.push(Bytes::from_static(b"c")));
-        let kept = excerpt.finish();
-        assert_eq!(kept.len(), MAX_EXCERPT_BYTES);
-        assert_eq!(kept.last(), Some(&b'b'));
+        let mut excerpt = empty();
+        assert!(excerpt.push(&[b'a'; MAX_EXCERPT_BYTES - 1]));
+        assert!(excerpt.push(b"b"));
+        assert!(!excerpt.push(b"c"));
+        assert_eq!(excerpt.bytes.len(), MAX_EXCERPT_BYTES);
+        assert_eq!(excerpt.bytes.last(), Some(&b'b'));
 
-        let mut excerpt = Excerpt::default();
-        assert!(!excerpt.push(Bytes::from(vec![b'a'; MAX_EXCERPT_BYTES + 1])));
-        assert_eq!(excerpt.finish().len(), MAX_EXCERPT_BYTES);
+        let mut excerpt = empty();
+        assert!(!excerpt.push(&[b'a'; MAX_EXCERPT_BYTES + 1]));
+        assert_eq!(excerpt.bytes.len(), MAX_EXCERPT_BYTES);
     }
 
     fn headers(count: usize, value_bytes: usize) -> HeaderMap {

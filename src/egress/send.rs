@@ -1,9 +1,11 @@
 //! The one place that POSTs to a tenant's URL.
 //!
-//! Guarantees: the policy judges the address at every attempt (a literal host here, names in the resolver);
+//! Guarantees: the policy judges the address at every attempt (of a connection that is used again: the one it leads to);
 //! no redirect is followed, no proxy taken from the environment, nothing sent twice by the client itself, no
 //! cookie or referer, no decompression; the time-out covers look-up, connect, TLS, response head and the
 //! body's excerpt; whatever the receiver does, memory and time are bounded, and the outcome is data.
+//!
+//! A connection of the pool that turns out to be closed before anything of the request was written is replaced, silently.
 //!
 //! It doesn't know about deliveries, formats or signatures, doesn't retry, and doesn't say which status is a
 //! success.
@@ -13,33 +15,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::HeaderMap;
+use http_body_util::Full;
+use hyper::client::conn::TrySendError;
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request};
 use tokio::time::{Instant, timeout_at};
 
+use super::connect::{CONNECT_TIMEOUT, Connector};
 use super::failure::SendError;
+use super::http1::{Http1, Outgoing};
+use super::http2::Http2;
+use super::identity::ClientIdentity;
 use super::policy::Policy;
+use super::pool::{Key, Pool, Ready};
 use super::resolver::{JudgingResolver, LOOKUP_TIMEOUT, NameServers};
-use super::response::{MAX_HEAD_BYTES, Response};
-use super::timings::{self, Mark, MarkConnects, Marks, Timings};
-use super::tls::{self, ExtraCaError};
+use super::response::{Excerpt, Response};
+use super::room::max_connections;
+use super::timings::{Phase, Progress, Timings};
+use super::tls::{ExtraCaError, Tls};
 use super::url::EndpointUrl;
+use super::wire::Meter;
+use crate::telemetry::metrics::metrics;
 
 /// What every receiver sees as the client's name.
 pub const USER_AGENT: &str = concat!("Posthaste/", env!("CARGO_PKG_VERSION"));
 
-/// How long connecting may take: look-up, TCP over all addresses, and TLS.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than the 5 s after which many servers close, so that we seldom write into a closing connection.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Idle connections kept per scheme, host and port.
+/// Idle connections kept per scheme, host, port and client certificate.
 const POOL_MAX_IDLE_PER_HOST: usize = 32;
-/// An h2 connection whose peer has vanished would otherwise time out one request after the other.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(10);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// We read 16 KiB of a body: larger windows would only let strangers fill our memory.
-const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// How to send; the default is for production.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct SenderOptions {
     pub lookup_timeout: Duration,
     pub connect_timeout: Duration,
     pub max_idle_per_host: usize,
+    /// Open at once, over all receivers.
+    pub max_connections: usize,
 }
 
 impl Default for SenderOptions {
@@ -60,6 +64,7 @@ impl Default for SenderOptions {
             lookup_timeout: LOOKUP_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             max_idle_per_host: POOL_MAX_IDLE_PER_HOST,
+            max_connections: max_connections(),
         }
     }
 }
@@ -71,14 +76,14 @@ pub enum SenderError {
     ExtraCa(#[from] ExtraCaError),
     #[error("the DNS resolver could not be set up: {0}")]
     Resolver(String),
-    #[error("the HTTP client could not be set up: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 /// One POST.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     pub url: &'a EndpointUrl,
+    /// Shown to receivers that ask who is calling.
+    pub identity: Option<&'a Arc<ClientIdentity>>,
     /// Content type, signature and custom headers. `User-Agent` is added if absent.
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -98,8 +103,26 @@ pub struct Exchange {
 /// See the module's documentation. Cheap to clone; the clones share connections.
 #[derive(Clone)]
 pub struct Sender {
-    client: reqwest::Client,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     policy: Arc<Policy>,
+    connector: Connector,
+    pool: Arc<Pool>,
+}
+
+/// What an exchange may take, and has taken.
+struct Course {
+    timeout: Duration,
+    deadline: Instant,
+    progress: Progress,
+}
+
+/// An answer, or the request back: nothing of it was written.
+enum Sent {
+    Answered(Response, SocketAddr),
+    Unsent(Box<Outgoing>, SendError),
 }
 
 impl Sender {
@@ -107,56 +130,154 @@ impl Sender {
         let resolver =
             JudgingResolver::new(Arc::clone(&policy), options.name_servers, options.lookup_timeout)
                 .map_err(|error| SenderError::Resolver(error.to_string()))?;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(options.extra_ca_pem.as_deref())?)
-            .dns_resolver(resolver)
-            .connector_layer(MarkConnects)
-            .connect_timeout(options.connect_timeout)
-            // A proxy in the environment would be connected to instead of what was judged.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            // By default reqwest sends again what an h2 server has refused.
-            .retry(reqwest::retry::never())
-            .user_agent(USER_AGENT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(options.max_idle_per_host)
-            .tcp_nodelay(true)
-            .http2_initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-            .http2_max_header_list_size(MAX_HEAD_BYTES)
-            .http2_keep_alive_interval(H2_PING_INTERVAL)
-            .http2_keep_alive_timeout(H2_PING_TIMEOUT)
-            .build()?;
-        Ok(Sender { client, policy })
+        let connector = Connector {
+            policy: Arc::clone(&policy),
+            resolver,
+            tls: Tls::new(options.extra_ca_pem.as_deref())?,
+            timeout: options.connect_timeout,
+        };
+        let pool = Pool::new(options.max_connections, options.max_idle_per_host);
+        Ok(Sender { inner: Arc::new(Inner { policy, connector, pool }) })
     }
 
     /// Sends, and waits for the response at most as long as `outbound` says.
     pub async fn post(&self, outbound: Outbound<'_>) -> Exchange {
-        // The client never asks a resolver about a literal address, so it is judged here.
-        if let Some(Err(refused)) = outbound.url.literal().map(|addr| self.policy.judge(addr)) {
-            return Exchange { result: Err(refused.into()), timings: Timings::default(), remote_addr: None };
-        }
-        let marks = Marks::new(outbound.url.port());
-        timings::with_marks(marks, self.exchange(outbound)).await
-    }
-
-    async fn exchange(&self, Outbound { url, headers, body, timeout }: Outbound<'_>) -> Exchange {
-        let deadline = Instant::now() + timeout;
-        let mut request = reqwest::Request::new(Method::POST, url.parsed().clone());
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-
-        let mut remote_addr = None;
-        let result = match timeout_at(deadline, self.client.execute(request)).await {
-            Ok(Ok(answered)) => {
-                timings::mark(Mark::Answered);
-                remote_addr = answered.remote_addr();
-                Response::read(answered, deadline).await
-            }
-            Ok(Err(error)) => Err(SendError::from_client(&error, timings::phase())),
-            Err(_) => Err(SendError::timed_out(timeout, timings::phase())),
+        let now = Instant::now();
+        let Outbound { url, identity, headers, body, timeout } = outbound;
+        let mut course = Course { timeout, deadline: now + timeout, progress: Progress::begin(now) };
+        let sent = self.inner.send(url, identity, request(headers, body), &mut course).await;
+        let (result, remote_addr) = match sent {
+            Ok((response, peer)) => (Ok(response), Some(peer)),
+            Err(error) => (Err(error), None),
         };
-        Exchange { result, timings: timings::timings(), remote_addr }
+        Exchange { result, timings: course.progress.end(), remote_addr }
     }
+}
+
+impl Inner {
+    async fn send(
+        &self,
+        url: &EndpointUrl,
+        identity: Option<&Arc<ClientIdentity>>,
+        mut request: Outgoing,
+        course: &mut Course,
+    ) -> Result<(Response, SocketAddr), SendError> {
+        let origin = Arc::clone(url.origin());
+        // A receiver without TLS can't ask.
+        let identity = identity.filter(|_| origin.https);
+        let key = Key { origin, identity: identity.map(|identity| identity.fingerprint()) };
+        loop {
+            let (ready, is_new) = match self.pool.take(&key) {
+                Some(ready) => (ready, false),
+                None => (Box::pin(self.connect(&key, identity, course)).await?, true),
+            };
+            let peer = match &ready {
+                Ready::Http1(connection) => connection.peer(),
+                Ready::Http2(connection) => connection.peer(),
+            };
+            self.policy.judge(peer)?;
+            if !is_new {
+                course.progress.enter(Phase::Answer);
+                metrics().egress_connections_reused.increment(1);
+            }
+            let sent = match ready {
+                Ready::Http1(connection) => {
+                    *request.uri_mut() = url.path().clone();
+                    request.headers_mut().insert(HOST, url.host_header().clone());
+                    self.send_http1(&key, connection, request, course).await?
+                }
+                Ready::Http2(connection) => {
+                    *request.uri_mut() = url.absolute().clone();
+                    request.headers_mut().remove(HOST);
+                    send_http2(&connection, request, course).await?
+                }
+            };
+            match sent {
+                Sent::Answered(response, peer) => return Ok((response, peer)),
+                // Closed before it was used: by a receiver that takes no connections, if it was new.
+                Sent::Unsent(_, error) if is_new => return Err(error),
+                Sent::Unsent(unsent, _) => request = *unsent,
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        key: &Key,
+        identity: Option<&Arc<ClientIdentity>>,
+        course: &mut Course,
+    ) -> Result<Ready, SendError> {
+        let connecting = self.connector.connect(&self.pool, &key.origin, identity, &mut course.progress);
+        let Ok(made) = timeout_at(course.deadline, connecting).await else {
+            return Err(SendError::not_sent_in_time(course.timeout, course.progress.phase()));
+        };
+        Ok(match made? {
+            Ready::Http2(connection) => Ready::Http2(self.pool.share(key, connection)),
+            http1 @ Ready::Http1(_) => http1,
+        })
+    }
+
+    async fn send_http1(
+        &self,
+        key: &Key,
+        mut connection: Box<Http1>,
+        request: Outgoing,
+        course: &mut Course,
+    ) -> Result<Sent, SendError> {
+        let head = match timeout_at(course.deadline, connection.send(request)).await {
+            Ok(Ok(head)) => head,
+            Ok(Err(failure)) => return unsent(failure, connection.meter()),
+            Err(_) => return Err(SendError::not_answered_in_time(course.timeout, connection.meter())),
+        };
+        course.progress.answered();
+        let (head, mut body) = head.into_parts();
+        let mut excerpt = Excerpt::of(&body);
+        if !excerpt.is_complete() {
+            let read = async { while excerpt.take(connection.frame(&mut body).await, &body) {} };
+            // Out of time: what came is kept.
+            let _ = timeout_at(course.deadline, read).await;
+        }
+        let peer = connection.peer();
+        // A body that goes on ends with its connection.
+        if excerpt.is_complete() && connection.is_reusable().await {
+            self.pool.put(key, connection);
+        }
+        Ok(Sent::Answered(Response::new(head, excerpt)?, peer))
+    }
+}
+
+async fn send_http2(connection: &Http2, request: Outgoing, course: &mut Course) -> Result<Sent, SendError> {
+    use http_body_util::BodyExt as _;
+    let (head, _stream) = match timeout_at(course.deadline, connection.send(request)).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(failure)) => return unsent(failure, connection.meter()),
+        Err(_) => {
+            connection.timed_out();
+            return Err(SendError::not_answered_in_time(course.timeout, connection.meter()));
+        }
+    };
+    course.progress.answered();
+    let (head, mut body) = head.into_parts();
+    let mut excerpt = Excerpt::of(&body);
+    if !excerpt.is_complete() {
+        let read = async { while excerpt.take(body.frame().await, &body) {} };
+        let _ = timeout_at(course.deadline, read).await;
+    }
+    Ok(Sent::Answered(Response::new(head, excerpt)?, connection.peer()))
+}
+
+fn unsent(mut failure: TrySendError<Outgoing>, meter: &Meter) -> Result<Sent, SendError> {
+    let error = SendError::no_response(failure.error(), meter);
+    match failure.take_message() {
+        Some(request) => Ok(Sent::Unsent(Box::new(request), error)),
+        None => Err(error),
+    }
+}
+
+fn request(mut headers: HeaderMap, body: Bytes) -> Outgoing {
+    headers.entry(hyper::header::USER_AGENT).or_insert(const { HeaderValue::from_static(USER_AGENT) });
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.headers_mut() = headers;
+    request
 }

@@ -2,19 +2,33 @@
 //!
 //! Roots are Mozilla's, compiled in, so that a bare container works and the machine's own store can't
 //! widen or narrow what is trusted; an operator's extra CA adds to them. There is no way to switch
-//! verification off. Client certificates aren't offered yet.
+//! verification off.
+//!
+//! A client certificate is shown to receivers that ask for one, by requests that have one. Sessions are remembered apart
+//! for each certificate: what one may resume says nothing of another.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::{ClientSessionMemoryCache, Resumption};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
-use super::timings::MarkHandshakes;
+use super::failure::{ErrorClass, SendError};
+use super::identity::ClientIdentity;
 
 /// Servers whose sessions are remembered, to save a round trip on the next connection.
 const SESSION_CACHE_SERVERS: usize = 1_024;
+/// The same of one client certificate, which is for one receiver, or a few.
+const SESSION_CACHE_SERVERS_OF_IDENTITY: usize = 8;
+/// Client certificates whose configuration is kept. Beyond, all are forgotten and made again as they are used.
+const MAX_IDENTITIES: usize = 1_024;
+/// HTTP/2, as ALPN calls it.
+pub(super) const ALPN_H2: &[u8] = b"h2";
 
 /// Why the operator's extra CA can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +39,67 @@ pub enum ExtraCaError {
     Empty,
     #[error("the extra CA file holds a certificate that can't be a root: {0}")]
     NotARoot(#[from] rustls::Error),
+    #[error("the authorities can't be used: {0}")]
+    Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-pub(super) fn client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, ExtraCaError> {
+/// See the module's documentation.
+pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<WebPkiServerVerifier>,
+    anonymous: TlsConnector,
+    /// By fingerprint.
+    identities: Mutex<HashMap<[u8; 32], TlsConnector>>,
+}
+
+impl Tls {
+    pub(super) fn new(extra_ca_pem: Option<&[u8]>) -> Result<Tls, ExtraCaError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(roots(extra_ca_pem)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+        let anonymous = connector(&provider, &verifier, None)?;
+        Ok(Tls { provider, verifier, anonymous, identities: Mutex::default() })
+    }
+
+    pub(super) fn connector(
+        &self,
+        identity: Option<&Arc<ClientIdentity>>,
+    ) -> Result<TlsConnector, rustls::Error> {
+        let Some(identity) = identity else { return Ok(self.anonymous.clone()) };
+        let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = known.get(&identity.fingerprint()) {
+            return Ok(connector.clone());
+        }
+        if known.len() >= MAX_IDENTITIES {
+            known.clear();
+        }
+        let connector = connector(&self.provider, &self.verifier, Some(identity))?;
+        known.insert(identity.fingerprint(), connector.clone());
+        Ok(connector)
+    }
+}
+
+fn connector(
+    provider: &Arc<CryptoProvider>,
+    verifier: &Arc<WebPkiServerVerifier>,
+    identity: Option<&ClientIdentity>,
+) -> Result<TlsConnector, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_webpki_verifier(Arc::clone(verifier));
+    let (mut config, servers) = match identity {
+        None => (builder.with_no_client_auth(), SESSION_CACHE_SERVERS),
+        Some(identity) => {
+            let shown = SingleCertAndKey::from(Arc::clone(identity.certified()));
+            (builder.with_client_cert_resolver(Arc::new(shown)), SESSION_CACHE_SERVERS_OF_IDENTITY)
+        }
+    };
+    config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+    config.resumption = Resumption::in_memory_sessions(servers);
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn roots(extra_ca_pem: Option<&[u8]>) -> Result<RootCertStore, ExtraCaError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     if let Some(pem) = extra_ca_pem {
@@ -40,38 +112,52 @@ pub(super) fn client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig,
             return Err(ExtraCaError::Empty);
         }
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let sessions = ClientSessionMemoryCache::new(SESSION_CACHE_SERVERS);
-    config.resumption = Resumption::store(Arc::new(MarkHandshakes(sessions)));
-    Ok(config)
+    Ok(roots)
 }
 
-/// One plain sentence for the endpoint's owner.
-pub(super) fn explain(error: &rustls::Error) -> &'static str {
+/// A class, and one plain sentence that says what the endpoint's owner must do.
+pub(super) fn explain(error: &rustls::Error) -> SendError {
+    let (class, detail) = match error {
+        rustls::Error::InvalidCertificate(certificate) => explain_certificate(certificate),
+        rustls::Error::InvalidMessage(_) => (
+            ErrorClass::Tls,
+            "the endpoint did not answer with TLS on this port: the URL needs the port of its HTTPS server",
+        ),
+        rustls::Error::AlertReceived(_) => (
+            ErrorClass::Tls,
+            "the endpoint refused the TLS handshake: it may ask for TLS 1.2 or 1.3, for its host name or for a client \
+             certificate that it knows",
+        ),
+        _ => (
+            ErrorClass::Tls,
+            "the TLS handshake with the endpoint failed: it must speak TLS 1.2 or 1.3 with current ciphers",
+        ),
+    };
+    SendError::new(class, detail)
+}
+
+fn explain_certificate(error: &CertificateError) -> (ErrorClass, &'static str) {
     use CertificateError as C;
+    const UNTRUSTED: &str = "the endpoint's TLS certificate is self-signed, lacks an intermediate certificate, or comes from \
+         an authority that is not trusted: install one of a public authority, with its full chain";
     match error {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
-            C::Expired | C::ExpiredContext { .. } => "the endpoint's TLS certificate has expired",
-            C::NotValidYet | C::NotValidYetContext { .. } => {
-                "the endpoint's TLS certificate is not valid yet"
-            }
-            C::NotValidForName | C::NotValidForNameContext { .. } => {
-                "the endpoint's TLS certificate is for another host name"
-            }
-            C::UnknownIssuer => {
-                "the endpoint's TLS certificate is self-signed, lacks an intermediate certificate, \
-                 or comes from an authority that is not trusted"
-            }
-            C::Revoked => "the endpoint's TLS certificate has been revoked",
-            _ => "the endpoint's TLS certificate is not valid",
-        },
-        rustls::Error::InvalidMessage(_) => "the endpoint did not answer with TLS on this port",
-        rustls::Error::AlertReceived(_) => "the endpoint refused the TLS handshake",
-        _ => "the TLS handshake with the endpoint failed",
+        C::Expired | C::ExpiredContext { .. } => {
+            (ErrorClass::TlsExpired, "the endpoint's TLS certificate has expired: renew it")
+        }
+        C::NotValidYet | C::NotValidYetContext { .. } => (
+            ErrorClass::Tls,
+            "the endpoint's TLS certificate is not valid yet: check the date that it begins with",
+        ),
+        C::NotValidForName | C::NotValidForNameContext { .. } => (
+            ErrorClass::TlsWrongName,
+            "the endpoint's TLS certificate is for another host name: install one that names the URL's host",
+        ),
+        C::UnknownIssuer => (ErrorClass::TlsUntrusted, UNTRUSTED),
+        // What most tools make when asked for a self-signed certificate.
+        C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
+            (ErrorClass::TlsUntrusted, UNTRUSTED)
+        }
+        C::Revoked => (ErrorClass::Tls, "the endpoint's TLS certificate has been revoked: install a new one"),
+        _ => (ErrorClass::Tls, "the endpoint's TLS certificate is not valid: install a new one"),
     }
 }

@@ -6,11 +6,16 @@
 //! (`0x7f.1`, full-width digits), the parsed address is what was judged.
 //!
 //! It doesn't promise that the name resolves to anything allowed: that is judged at every attempt.
+//!
+//! What a request needs of it (target, `Host`, the key of the pool) is made once, here: an attempt copies none of it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ::url::{Host, Url};
+use hyper::Uri;
+use hyper::header::HeaderValue;
 use utoipa::openapi::SchemaFormat;
 
 use super::names;
@@ -54,9 +59,29 @@ pub enum UrlRefusal {
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointUrl {
     text: Box<str>,
-    parsed: Url,
-    port: u16,
+    origin: Arc<Origin>,
+    /// In full, as HTTP/2 wants it.
+    absolute: Uri,
+    /// Path and query, as HTTP/1.1 wants it.
+    path: Uri,
+    host_header: HeaderValue,
+}
+
+/// Whom a connection is with: URLs that differ in nothing else share connections.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    pub(super) https: bool,
+    /// A name in lower case and punycode, or an address (without brackets).
+    pub(super) host: Box<str>,
+    pub(super) port: u16,
     literal: Option<IpAddr>,
+}
+
+impl Origin {
+    /// The address, if the host is one: such a host is never looked up.
+    pub(super) fn literal(&self) -> Option<SocketAddr> {
+        self.literal.map(|ip| SocketAddr::new(ip, self.port))
+    }
 }
 
 described!(
@@ -125,8 +150,16 @@ impl EndpointUrl {
             policy.judge(target).map_err(|_| UrlRefusal::Address)?;
         }
         // The URL standard lets a few characters through that a request line must not have.
-        hyper::Uri::try_from(parsed.as_str()).map_err(|_| UrlRefusal::Malformed)?;
-        Ok(EndpointUrl { text: raw.into(), parsed, port, literal })
+        let absolute = Uri::try_from(parsed.as_str()).map_err(|_| UrlRefusal::Malformed)?;
+        let path = absolute.path_and_query().cloned().map(Uri::from).ok_or(UrlRefusal::Malformed)?;
+        let authority = absolute.authority().ok_or(UrlRefusal::Malformed)?;
+        let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| UrlRefusal::Malformed)?;
+        let host = match literal {
+            Some(ip) => ip.to_string().into(),
+            None => parsed.host_str().unwrap_or_default().into(),
+        };
+        let origin = Arc::new(Origin { https: !plain_http, host, port, literal });
+        Ok(EndpointUrl { text: raw.into(), origin, absolute, path, host_header })
     }
 
     /// The text exactly as it was given.
@@ -135,30 +168,37 @@ impl EndpointUrl {
     }
 
     pub fn host(&self) -> &str {
-        self.parsed.host_str().unwrap_or_default()
+        self.absolute.host().unwrap_or_default()
     }
 
     /// For logs and `Debug`: without the query, where people put tokens.
     pub fn redacted(&self) -> impl fmt::Display {
-        let text = self.parsed.as_str();
-        let end = text.find('?');
-        fmt::from_fn(move |f| match end {
-            Some(end) => write!(f, "{}?…", &text[..end]),
-            None => f.write_str(text),
+        fmt::from_fn(|f| {
+            let scheme = if self.origin.https { "https" } else { "http" };
+            write!(
+                f,
+                "{scheme}://{}{}",
+                self.absolute.authority().map_or("", |it| it.as_str()),
+                self.path.path()
+            )?;
+            if self.path.query().is_some() { f.write_str("?…") } else { Ok(()) }
         })
     }
 
-    pub(super) fn parsed(&self) -> &Url {
-        &self.parsed
+    pub(super) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
     }
 
-    pub(super) fn port(&self) -> u16 {
-        self.port
+    pub(super) fn absolute(&self) -> &Uri {
+        &self.absolute
     }
 
-    /// The address, if the host is one: such a host is never looked up.
-    pub(super) fn literal(&self) -> Option<SocketAddr> {
-        self.literal.map(|ip| SocketAddr::new(ip, self.port))
+    pub(super) fn path(&self) -> &Uri {
+        &self.path
+    }
+
+    pub(super) fn host_header(&self) -> &HeaderValue {
+        &self.host_header
     }
 }
 

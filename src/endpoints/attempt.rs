@@ -87,7 +87,9 @@ impl Request<'_> {
         let Self { plan, occasion, headers, body } = self;
         let exchange = match &plan.target.url {
             None => None,
-            Some(url) => Some(sender.post(Outbound { url, headers, body, timeout: plan.timeout }).await),
+            Some(url) => Some(
+                sender.post(Outbound { url, identity: None, headers, body, timeout: plan.timeout }).await,
+            ),
         };
         let (observed, error, response) = observe(&plan.format, exchange.as_ref(), clock.now());
         let timings = exchange.as_ref().map(|exchange| exchange.timings).unwrap_or_default();

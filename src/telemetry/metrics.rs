@@ -19,14 +19,22 @@ const DURATION_BUCKETS_S: [f64; 14] =
 /// Upper ends of the buckets of batch sizes.
 const SIZE_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 /// What can be wrong with an attempt; anything else is counted as `other`.
-const ERRORS: [&str; 10] = [
+pub const ERRORS: [&str; 18] = [
     "none",
     "dns",
     "refused_target",
+    "proxy",
     "connect",
     "tls",
+    "tls_expired",
+    "tls_wrong_name",
+    "tls_untrusted",
     "timeout",
+    "response_too_slow",
     "reset",
+    "response_incomplete",
+    "response_too_large",
+    "interim_flood",
     "protocol",
     "response_status",
     "other",
@@ -53,6 +61,11 @@ pub struct Metrics {
     pub deliveries_failed: Counter,
     pub finish_batch_results: Histogram,
     pub finish_duration: Histogram,
+    pub egress_connections: Gauge,
+    pub egress_connections_limit: Gauge,
+    pub egress_connections_opened: Counter,
+    pub egress_connections_reused: Counter,
+    pub egress_connections_evicted: Counter,
     pub attempts_in_flight: Gauge,
     pub results_waiting: Gauge,
     pub scheduler_lanes: Gauge,
@@ -121,6 +134,29 @@ impl Metrics {
                 "posthaste_finish_duration_seconds",
                 "How long finishing statements took, waiting for Postgres included",
                 Unit::Seconds,
+                &[],
+            ),
+            egress_connections: make.gauge(
+                "posthaste_egress_connections",
+                "Connections to receivers that are open, or being opened",
+            ),
+            egress_connections_limit: make.gauge(
+                "posthaste_egress_connections_limit",
+                "How many connections to receivers may be open at once",
+            ),
+            egress_connections_opened: make.counter(
+                "posthaste_egress_connections_opened_total",
+                "Connections to receivers that were made",
+                &[],
+            ),
+            egress_connections_reused: make.counter(
+                "posthaste_egress_connections_reused_total",
+                "Requests that went over a connection made before",
+                &[],
+            ),
+            egress_connections_evicted: make.counter(
+                "posthaste_egress_connections_evicted_total",
+                "Idle connections that were closed to make place for others",
                 &[],
             ),
             attempts_in_flight: make.gauge("posthaste_attempts_in_flight", "Attempts under way"),

@@ -59,13 +59,17 @@ fn assert_fails(exchange: &Exchange, class: ErrorClass, detail: &str) {
     assert_eq!((error.class, error.detail.as_ref()), (class, detail));
 }
 
-const NO_HEAD_IN_TIME: &str = "no complete response header arrived within the time-out of 1000 ms";
+const NO_ANSWER_IN_TIME: &str = "the endpoint did not answer within the time-out of 1000 ms";
+const NO_HEAD_IN_TIME: &str =
+    "the endpoint sends its response header too slowly: after the time-out of 1000 ms it was not complete";
+const FLOODED: &str =
+    "the endpoint sent more than 32 interim responses (1xx), or very long ones, and no final one";
 
 #[tokio::test]
 async fn never_answers() {
     let receiver = says_and_stalls(b"").await;
     let exchange = post_to(&receiver, SHORT).await;
-    assert_fails(&exchange, ErrorClass::Timeout, NO_HEAD_IN_TIME);
+    assert_fails(&exchange, ErrorClass::Timeout, NO_ANSWER_IN_TIME);
     assert!(exchange.timings.connect_ms.is_some());
     assert_eq!(exchange.timings.first_byte_ms, None);
 }
@@ -78,7 +82,7 @@ async fn drips_headers() {
         drip(&mut stream, b"z").await;
     })
     .await;
-    assert_fails(&post_to(&receiver, SHORT).await, ErrorClass::Timeout, NO_HEAD_IN_TIME);
+    assert_fails(&post_to(&receiver, SHORT).await, ErrorClass::ResponseTooSlow, NO_HEAD_IN_TIME);
 }
 
 #[tokio::test]
@@ -90,8 +94,27 @@ async fn floods_interim_responses() {
             flood(&mut stream, interim).await;
         })
         .await;
-        assert_fails(&post_to(&receiver, SHORT).await, ErrorClass::Timeout, NO_HEAD_IN_TIME);
+        assert_fails(&post_to(&receiver, PLENTY).await, ErrorClass::InterimFlood, FLOODED);
     }
+}
+
+#[tokio::test]
+async fn stalls_after_an_interim_response() {
+    let receiver = says_and_stalls(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_fails(&post_to(&receiver, SHORT).await, ErrorClass::ResponseTooSlow, NO_HEAD_IN_TIME);
+}
+
+#[tokio::test]
+async fn a_few_interim_responses_are_fine_on_every_request_of_a_connection() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(20) + super::receiver::OK;
+    let receiver = Receiver::answering(answer).await;
+    let policy = loopback_policy();
+    let sender = sender(&policy, SenderOptions::default());
+    for _ in 0..5 {
+        let exchange = post(&sender, &receiver.url(&policy), PLENTY).await;
+        assert_eq!(exchange.result.expect("a response").status, 200);
+    }
+    assert_eq!(receiver.connections(), 1);
 }
 
 #[tokio::test]
@@ -102,7 +125,7 @@ async fn sends_huge_headers() {
     let many = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x-many: z\r\n".repeat(30_000));
     for answer in [large, many] {
         let receiver = says_and_closes(answer).await;
-        assert_fails(&post_to(&receiver, PLENTY).await, ErrorClass::Protocol, detail);
+        assert_fails(&post_to(&receiver, PLENTY).await, ErrorClass::ResponseTooLarge, detail);
     }
     let receiver = Receiver::start(|mut stream| async move {
         read_request(&mut stream).await;
@@ -110,7 +133,7 @@ async fn sends_huge_headers() {
         flood(&mut stream, &[b'z'; 4096]).await;
     })
     .await;
-    assert_fails(&post_to(&receiver, PLENTY).await, ErrorClass::Protocol, detail);
+    assert_fails(&post_to(&receiver, PLENTY).await, ErrorClass::ResponseTooLarge, detail);
 }
 
 #[tokio::test]
@@ -182,8 +205,11 @@ async fn claims_compression() {
 #[tokio::test]
 async fn closes_before_and_amid_the_answer() {
     let detail = "the endpoint closed the connection before answering";
-    for answer in ["", "H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"] {
-        assert_fails(&post_to(&says_and_closes(answer).await, PLENTY).await, ErrorClass::Reset, detail);
+    assert_fails(&post_to(&says_and_closes("").await, PLENTY).await, ErrorClass::Reset, detail);
+    let detail = "the endpoint closed the connection in the middle of its response header";
+    for answer in ["H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"] {
+        let exchange = post_to(&says_and_closes(answer).await, PLENTY).await;
+        assert_fails(&exchange, ErrorClass::ResponseIncomplete, detail);
     }
     let receiver = says_and_closes("HTTP/1.1 201 Created\r\ncontent-length: 50\r\n\r\nhalf").await;
     let response = post_to(&receiver, PLENTY).await.result.expect("the status decides");

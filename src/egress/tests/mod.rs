@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 
 use super::*;
 
@@ -50,9 +50,18 @@ fn sender(policy: &Arc<Policy>, options: SenderOptions) -> Sender {
 async fn post(sender: &Sender, url: &EndpointUrl, timeout: Duration) -> Exchange {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    sender.post(Outbound { url, headers, body: Bytes::from_static(b"{\"a\":1}"), timeout }).await
+    sender
+        .post(Outbound { url, identity: None, headers, body: Bytes::from_static(b"{\"a\":1}"), timeout })
+        .await
 }
 
 fn class_of(exchange: &Exchange) -> ErrorClass {
     exchange.result.as_ref().expect_err("an error").class
+}
+
+#[test]
+fn every_class_is_counted_under_its_own_word() {
+    for class in ErrorClass::ALL {
+        assert!(crate::telemetry::metrics::ERRORS.contains(&class.as_str()), "{class:?}");
+    }
 }

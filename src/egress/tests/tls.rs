@@ -108,9 +108,14 @@ async fn post_tls(receiver: &Receiver, extra_ca_pem: Option<Vec<u8>>) -> Exchang
     post(&sender, &url, BEFORE_PINGS).await
 }
 
-async fn assert_tls_failure(receiver: &Receiver, extra_ca_pem: Option<Vec<u8>>, sentence: &str) {
+async fn assert_tls_failure(
+    receiver: &Receiver,
+    extra_ca_pem: Option<Vec<u8>>,
+    class: ErrorClass,
+    sentence: &str,
+) {
     let error = post_tls(receiver, extra_ca_pem).await.result.expect_err("an error");
-    assert_eq!(error.class, ErrorClass::Tls);
+    assert_eq!(error.class, class);
     assert!(error.detail.contains(sentence), "{}", error.detail);
 }
 
@@ -144,18 +149,18 @@ async fn h2_is_spoken_where_offered_and_nothing_is_sent_twice() {
 async fn bad_certificates_are_refused_each_with_its_sentence() {
     let authority = Authority::new();
     let receiver = tls_receiver(authority.issue(HOST, in_a_week())).await;
-    assert_tls_failure(&receiver, None, "not trusted").await;
-    assert_tls_failure(&receiver, Some(Authority::new().pem()), "").await;
+    assert_tls_failure(&receiver, None, ErrorClass::TlsUntrusted, "not trusted").await;
+    assert_tls_failure(&receiver, Some(Authority::new().pem()), ErrorClass::Tls, "not valid").await;
 
     let expired = OffsetDateTime::now_utc() - Days::days(1);
     let receiver = tls_receiver(authority.issue(HOST, expired)).await;
-    assert_tls_failure(&receiver, Some(authority.pem()), "has expired").await;
+    assert_tls_failure(&receiver, Some(authority.pem()), ErrorClass::TlsExpired, "has expired").await;
 
     let receiver = tls_receiver(authority.issue(HOST, in_a_week() + Days::days(60))).await;
-    assert_tls_failure(&receiver, Some(authority.pem()), "not valid yet").await;
+    assert_tls_failure(&receiver, Some(authority.pem()), ErrorClass::Tls, "not valid yet").await;
 
     let receiver = tls_receiver(authority.issue("other.example.com", in_a_week())).await;
-    assert_tls_failure(&receiver, Some(authority.pem()), "another host name").await;
+    assert_tls_failure(&receiver, Some(authority.pem()), ErrorClass::TlsWrongName, "another host name").await;
 }
 
 #[tokio::test]
@@ -165,13 +170,13 @@ async fn no_tls_at_all() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
-    assert_tls_failure(&receiver, None, "did not answer with TLS").await;
+    assert_tls_failure(&receiver, None, ErrorClass::Tls, "did not answer with TLS").await;
 
     let receiver = Receiver::start(|mut stream| async move {
         let _ = stream.read(&mut [0; 64]).await;
     })
     .await;
-    assert_tls_failure(&receiver, None, "TLS handshake").await;
+    assert_tls_failure(&receiver, None, ErrorClass::Tls, "TLS handshake").await;
 }
 
 #[tokio::test]
