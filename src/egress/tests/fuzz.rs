@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use hickory_resolver::proto::rr::Name as DnsName;
+use hyper::Uri;
 use proptest::prelude::*;
+use url::Url;
 
 use super::{HTTP_TOO, public_policy};
 use crate::egress::{
@@ -101,31 +103,37 @@ static POLICIES: LazyLock<[Policy; 2]> = LazyLock::new(|| {
 
 fn check(policy: &Policy, raw: &str) -> Result<(), TestCaseError> {
     let Ok(url) = policy.parse_url(raw, HTTP_TOO) else { return Ok(()) };
-    let (parsed, literal) = (url.parsed(), url.literal());
+    let parsed = Url::parse(raw).expect("accepted");
+    let (origin, literal) = (url.origin(), url.origin().literal());
     prop_assert_eq!(url.as_str(), raw);
     prop_assert!(matches!(parsed.scheme(), "http" | "https") && parsed.as_str().len() <= MAX_URL_BYTES);
     prop_assert!(parsed.username().is_empty() && parsed.password().is_none() && parsed.fragment().is_none());
-    prop_assert!(ports::is_allowed(url.port()) || literal.is_some_and(|addr| policy.allows_exactly(addr)));
+    prop_assert!(ports::is_allowed(origin.port) || literal.is_some_and(|addr| policy.allows_exactly(addr)));
 
     // What is sent, read again, is the same target.
     let again = policy.parse_url(parsed.as_str(), HTTP_TOO);
     let again = again.map_err(|refusal| TestCaseError::fail(format!("{parsed} was refused: {refusal}")))?;
-    prop_assert_eq!((again.parsed(), again.literal(), again.port()), (parsed, literal, url.port()));
+    prop_assert_eq!((again.origin(), again.absolute()), (origin, url.absolute()));
 
-    // The client hands the connector a Uri, whose host it takes for an address if it can, and looks up if not.
-    let uri = hyper::Uri::try_from(parsed.as_str()).expect("checked when parsed");
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    prop_assert_eq!(port, url.port());
+    // The request says no other host and port than the connection is made to.
+    for authority in [url.absolute().authority().map(|it| it.as_str()), url.host_header().to_str().ok()] {
+        let said: Uri =
+            format!("{}://{}/", parsed.scheme(), authority.unwrap_or_default()).parse().expect("a Uri");
+        let host = said.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = said.port_u16().unwrap_or(if origin.https { 443 } else { 80 });
+        prop_assert_eq!((host.parse::<IpAddr>().ok(), port), (literal.map(|addr| addr.ip()), origin.port));
+        prop_assert!(literal.is_some() || host == &*origin.host);
+    }
+    prop_assert!(url.path().authority().is_none() && url.path().path().starts_with('/'));
+    let host = &*origin.host;
     match (literal, host.parse::<IpAddr>()) {
         (Some(addr), Ok(ip)) => {
-            prop_assert_eq!(addr, SocketAddr::new(ip, port));
+            prop_assert_eq!(addr, SocketAddr::new(ip, origin.port));
             prop_assert!(policy.judge(addr).is_ok());
         }
         (None, Err(_)) => {
-            prop_assert_eq!(host, url.host());
             prop_assert!(names::judge(host).is_ok() && DnsName::from_ascii(host).is_ok());
-            // Nor for an address by a resolver that reads them as C does: 127.1, 0x7f000001.
+            // Nor is it an address for a resolver that reads them as C does: 127.1, 0x7f000001.
             let last = host.rsplit('.').next().unwrap_or_default();
             let is_hex =
                 last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
