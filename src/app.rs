@@ -90,15 +90,18 @@ impl Database {
     pub async fn migrate(&self) -> anyhow::Result<Pools> {
         let pools = db::connect(self.options.clone()).await?;
         MIGRATOR.run(&pools.api).await.context("the migrations could not be applied")?;
+        db::check_roles(&pools.api).await?;
         let mut transaction = pools.api.begin().await?;
         partitions::ensure_now(&mut transaction).await.context("today's partitions could not be made")?;
         transaction.commit().await?;
         Ok(pools)
     }
 
-    /// One connection, to whatever schema is there.
+    /// One connection, to whatever schema is there, that sees every tenant.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        self.options.connect().await.context("the database can't be reached")
+        let mut connection = self.options.connect().await.context("the database can't be reached")?;
+        db::check_roles(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Ends only when a private Postgres dies by itself.
@@ -196,7 +199,7 @@ impl App {
                 handed,
             };
             workers.spawn(worker::run(parts, stop_work.clone()));
-            let announcer = Announcer::new(pools.api.clone(), pools.clock.clone(), formats.clone());
+            let announcer = Announcer::new(&pools, formats.clone());
             workers.spawn(announcer.run(stop_work.clone()));
             workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
@@ -216,6 +219,7 @@ impl App {
         let server = listener.map(|listener| {
             let context = Context::new(ContextParts {
                 pool: pools.api.clone(),
+                tenants: pools.tenants.clone(),
                 clock: pools.clock.clone(),
                 vault,
                 policy,
@@ -224,7 +228,7 @@ impl App {
                 egress_ips: settings.egress_ips.iter().map(ToString::to_string).collect(),
                 retention_days: settings.retention_days,
             });
-            let events = EventsState::new(context.clone(), ingest, pools.api.clone());
+            let events = EventsState::new(context.clone(), ingest, pools.tenants.clone());
             let tester = Tester::new(context.clone(), sender, workers.clone(), stop_api.clone());
             let manners = Manners {
                 cors_origins: settings.cors_origins.clone(),
@@ -277,9 +281,7 @@ impl App {
         self.batcher.wait().await;
         self.stop_work.cancel();
         self.workers.wait().await;
-        for pool in [&self.pools.api, &self.pools.ingest, &self.pools.engine, &self.pools.finish] {
-            pool.close().await;
-        }
+        self.pools.close().await;
         self.database.close().await
     }
 }

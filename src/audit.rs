@@ -104,7 +104,7 @@ async fn list(
 ) -> Result<Json<Page<Entry>>, ApiError> {
     let scope = Scope::new(&["audit", &tenant.id.to_string()]);
     let keyset = scope.keyset(&query)?;
-    let rows = entries(&context.pool, tenant.id, keyset).await?;
+    let rows = entries(&mut *context.begin(tenant.id).await?, tenant.id, keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |entry| entry.id.uuid())))
 }
 

@@ -3,14 +3,16 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use moka::future::Cache;
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
 use super::{keys::KeyHash, queries::StoredKey};
 use crate::{
+    db::{self, TenantPool},
     egress::Policy,
     format_book::FormatBook,
+    queue::control::Owners,
     seal::Vault,
-    types::{Clock, Timestamp},
+    types::{Clock, TenantId, Timestamp},
 };
 
 /// Keys remembered for publishing; a remembered one is checked again in the statement that publishes.
@@ -22,7 +24,10 @@ const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
 pub struct Context(Arc<Parts>);
 
 pub struct Parts {
-    pub pool: PgPool,
+    /// Sees every tenant: for keys, and for the operator.
+    pub(super) pool: PgPool,
+    tenants: TenantPool,
+    pub owners: Owners,
     pub clock: Clock,
     pub vault: Arc<Vault>,
     pub policy: Arc<Policy>,
@@ -37,6 +42,7 @@ pub struct Parts {
 /// What a [`Context`] is made of.
 pub struct ContextParts {
     pub pool: PgPool,
+    pub tenants: TenantPool,
     pub clock: Clock,
     pub vault: Arc<Vault>,
     pub policy: Arc<Policy>,
@@ -48,11 +54,22 @@ pub struct ContextParts {
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { pool, clock, vault, policy, formats, operator, egress_ips, retention_days } =
-            parts;
+        let ContextParts {
+            pool,
+            tenants,
+            clock,
+            vault,
+            policy,
+            formats,
+            operator,
+            egress_ips,
+            retention_days,
+        } = parts;
         let keys = Cache::builder().max_capacity(KEY_CACHE_ENTRIES).time_to_live(KEY_CACHE_TTL).build();
         Self(Arc::new(Parts {
+            owners: Owners::new(pool.clone()),
             pool,
+            tenants,
             clock,
             vault,
             policy,
@@ -66,6 +83,17 @@ impl Context {
 }
 
 impl Parts {
+    /// Whether Postgres answers, and has what this program needs.
+    pub async fn is_migrated(&self) -> sqlx::Result<bool> {
+        db::is_migrated(&self.pool).await
+    }
+
+    /// A transaction behind the tenant's wall: the one way to the database that a handler of tenants has. Whoever only reads
+    /// drops it.
+    pub async fn begin(&self, tenant: TenantId) -> sqlx::Result<PgTransaction<'static>> {
+        self.tenants.begin(tenant).await
+    }
+
     /// History that is older has expired, but for deliveries that still wait. It goes by whole days.
     pub fn oldest(&self) -> Timestamp {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);

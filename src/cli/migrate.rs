@@ -6,8 +6,6 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let database = Database::open(settings, |step| tracing::info!("{step}")).await?;
     let pools = database.migrate().await?;
     println!("the database is up to date");
-    for pool in [pools.api, pools.ingest, pools.engine, pools.finish] {
-        pool.close().await;
-    }
+    pools.close().await;
     database.close().await
 }

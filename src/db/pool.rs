@@ -7,9 +7,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use super::wall::TenantPool;
 use crate::{telemetry::metrics::metrics, types::Clock};
 
-const API_CONNECTIONS: u32 = 12;
+const API_CONNECTIONS: u32 = 6;
+const TENANT_CONNECTIONS: u32 = 10;
 const INGEST_CONNECTIONS: u32 = 4;
 const ENGINE_CONNECTIONS: u32 = 5;
 const FINISH_CONNECTIONS: u32 = 2;
@@ -43,10 +45,17 @@ const API_SETTINGS: [(&str, &str); 7] = [
     ("lock_timeout", "5s"),
 ];
 
+/// For the same reason tenants' requests are planned once a connection, and not for their values: which connection has seen a
+/// statement how often is chance.
+const TENANT_PLANS: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
 /// What the parts of the program connect with.
 #[derive(Clone)]
 pub struct Pools {
+    /// Keys, the operator's requests, maintenance.
     pub api: PgPool,
+    /// Requests of tenants.
+    pub tenants: TenantPool,
     /// Publishes.
     pub ingest: PgPool,
     /// Beats, refills, commands: never kept waiting by publishes.
@@ -57,11 +66,26 @@ pub struct Pools {
 }
 
 impl Pools {
+    /// Every pool by its name.
+    fn all(&self) -> [(&'static str, &PgPool); 5] {
+        [
+            ("api", &self.api),
+            ("tenants", self.tenants.pool()),
+            ("ingest", &self.ingest),
+            ("engine", &self.engine),
+            ("finish", &self.finish),
+        ]
+    }
+
+    pub async fn close(&self) {
+        for (_, pool) in self.all() {
+            pool.close().await;
+        }
+    }
+
     /// Tells the metrics how the connections stand.
     pub fn gauge(&self) {
-        for (name, pool) in
-            [("api", &self.api), ("ingest", &self.ingest), ("engine", &self.engine), ("finish", &self.finish)]
-        {
+        for (name, pool) in self.all() {
             metrics().pool(name, pool.size(), pool.num_idle());
         }
     }
@@ -75,7 +99,7 @@ pub enum PoolsError {
     TooOld(String),
 }
 
-/// Connects both pools and measures the database's clock.
+/// Connects the pools and measures the database's clock.
 pub async fn connect(options: PgConnectOptions) -> Result<Pools, PoolsError> {
     // Quiet: a statement that is slow or fails is told by whoever ran it.
     let options = sqlx::ConnectOptions::disable_statement_logging(options).application_name("posthaste");
@@ -88,7 +112,9 @@ pub async fn connect(options: PgConnectOptions) -> Result<Pools, PoolsError> {
             .test_before_acquire(false)
             .connect_lazy_with(options)
     };
-    let api = pool(API_CONNECTIONS, options.clone().options(API_SETTINGS));
+    let api_options = options.clone().options(API_SETTINGS);
+    let api = pool(API_CONNECTIONS, api_options.clone());
+    let tenants = TenantPool::new(pool(TENANT_CONNECTIONS, api_options.options([TENANT_PLANS])));
     let engine_options = options.options(ENGINE_SETTINGS).options([ENGINE_STATEMENT_TIMEOUT]);
     let ingest = pool(INGEST_CONNECTIONS, engine_options.clone());
     let engine = pool(ENGINE_CONNECTIONS, engine_options.clone());
@@ -104,5 +130,5 @@ pub async fn connect(options: PgConnectOptions) -> Result<Pools, PoolsError> {
     if row.version < POSTGRES_MIN_VERSION {
         return Err(PoolsError::TooOld(row.name));
     }
-    Ok(Pools { api, ingest, engine, finish, clock: Clock::synced(row.now_us, sent) })
+    Ok(Pools { api, tenants, ingest, engine, finish, clock: Clock::synced(row.now_us, sent) })
 }

@@ -15,7 +15,7 @@ use crate::{
     endpoints::{self, target::History},
     idempotency::Once,
     queue::{
-        bell::{self, Ring},
+        bell::Ring,
         control::{self, Canceled, Retried},
     },
     types::{EndpointId, EventId},
@@ -56,7 +56,7 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
 ) -> Result<Json<WholeDelivery>, ApiError> {
-    whole(&context, &mut *context.pool.acquire().await?, &tenant, event, endpoint).await.map(Json)
+    whole(&context, &mut *context.begin(tenant.id).await?, &tenant, event, endpoint).await.map(Json)
 }
 
 /// Retry a delivery
@@ -72,7 +72,7 @@ async fn retry(
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
     Once { claim, .. }: Once<NoBody>,
 ) -> Result<Response, ApiError> {
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let (_, _) =
         endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     let format_version =
@@ -87,7 +87,7 @@ async fn retry(
     audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
     let delivery = whole(&context, &mut work, &tenant, event, endpoint).await?;
     let done = work.commit(&context, Answer::json(StatusCode::ACCEPTED, &delivery)?).await?;
-    bell::ring(&context.pool, &[Ring::of_timed(endpoint)]).await?;
+    context.owners.ring(Ring::of_timed(endpoint)).await?;
     Ok(done.into_response())
 }
 
@@ -106,7 +106,7 @@ async fn cancel(
     Path((event, endpoint)): Path<(EventId, EndpointId)>,
     Once { claim, .. }: Once<NoBody>,
 ) -> Result<Response, ApiError> {
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let (_, _) =
         endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     if queries::describe(&mut *work, tenant.id, &[(endpoint, event)]).await?.is_empty() {
@@ -121,7 +121,7 @@ async fn cancel(
     audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;
     let delivery = whole(&context, &mut work, &tenant, event, endpoint).await?;
     let done = work.commit(&context, Answer::json(StatusCode::OK, &delivery)?).await?;
-    if control::obeyed(&context.pool, command).await? {
+    if context.owners.obeyed(command).await? {
         Ok(done.into_response())
     } else {
         done.accepted(&context).await

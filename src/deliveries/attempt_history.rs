@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use serde::Deserialize;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ struct ListQuery {
 }
 
 struct Attempts<'a> {
-    pool: &'a PgPool,
+    db: &'a mut PgConnection,
     tenant: TenantId,
     endpoint: EndpointId,
     range: IdRange,
@@ -68,10 +68,10 @@ impl Source for Attempts<'_> {
     type Row = AttemptKey;
     type Edge = (Uuid, Uuid);
 
-    async fn read(&self, keyset: Keyset<Self::Edge>) -> sqlx::Result<Chunk<AttemptKey, Self::Edge>> {
+    async fn read(&mut self, keyset: Keyset<Self::Edge>) -> sqlx::Result<Chunk<AttemptKey, Self::Edge>> {
         let with_types = self.event_type.is_some();
         let keys =
-            queries::attempt_keys(self.pool, self.tenant, self.endpoint, self.range, keyset, with_types)
+            queries::attempt_keys(&mut *self.db, self.tenant, self.endpoint, self.range, keyset, with_types)
                 .await?;
         let type_fits = |key: &AttemptKey, pattern: &Pattern| {
             key.event_type.as_ref().is_some_and(|event_type| pattern.matches_name(event_type))
@@ -117,28 +117,28 @@ async fn list(
     ]);
     let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
     let keyset = scope.keyset(&page_query)?;
-    if queries::listed(&context.pool, tenant.id, None, Some(endpoint)).await?.is_empty() {
+    let mut db = context.begin(tenant.id).await?;
+    if queries::listed(&mut *db, tenant.id, None, Some(endpoint)).await?.is_empty() {
         return Err(ApiError::NotFound);
     }
-    let (pool, range) = (&context.pool, period.ids());
-    let attempts = Attempts { pool, tenant: tenant.id, endpoint, range, succeeded, event_type };
-    let scanned = keyset.scan(&attempts, SCAN_MAX).await?;
+    let range = period.ids();
+    let mut attempts = Attempts { db: &mut db, tenant: tenant.id, endpoint, range, succeeded, event_type };
+    let scanned = keyset.scan(&mut attempts, SCAN_MAX).await?;
     let Page { data, next_cursor, prev_cursor } = scope.page_of(&page_query, keyset, scanned);
     let keys: Vec<_> = data.into_iter().map(|key| (key.event_id, key.id)).collect();
-    let data = in_full(&context, tenant.id, endpoint, &keys).await?;
+    let data = in_full(&context, &mut db, tenant.id, endpoint, &keys).await?;
     Ok(Json(Page { data, next_cursor, prev_cursor }))
 }
 
 async fn in_full(
     context: &Context,
+    db: &mut PgConnection,
     tenant: TenantId,
     endpoint: EndpointId,
     keys: &[(EventId, AttemptId)],
 ) -> Result<Vec<ListedAttempt>, ApiError> {
-    let mut db = context.pool.acquire().await?;
     let rows = queries::attempts_of(&mut *db, tenant, endpoint, keys).await?;
-    let history =
-        History::load(&mut db, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
+    let history = History::load(db, &context.vault, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
     let formats = context.formats.of(&mut *db, rows.iter().map(|row| row.format_version)).await?;
     let event_of: HashMap<AttemptId, EventId> =
         keys.iter().map(|(event, attempt)| (*attempt, *event)).collect();

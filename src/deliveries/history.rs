@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use serde::Deserialize;
+use sqlx::PgConnection;
 use utoipa::{IntoParams, openapi::Object};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -119,6 +120,7 @@ impl Filter {
 
 async fn page(
     context: &Context,
+    db: &mut PgConnection,
     tenant: &Tenant<scope::Read>,
     endpoints: Vec<Listed>,
     filter: Filter,
@@ -131,15 +133,15 @@ async fn page(
         Some("held") => endpoint.is_held,
         _ => true,
     };
-    let walk = Walk {
-        pool: &context.pool,
+    let mut walk = Walk {
+        db,
         tenant: tenant.id,
         endpoints: endpoints.into_iter().filter(fits).map(|endpoint| endpoint.id).collect(),
         wanted: filter.wanted,
         now: context.clock.now(),
         oldest: context.oldest(),
     };
-    let scanned = keyset.scan(&walk, SCAN_MAX).await?;
+    let scanned = keyset.scan(&mut walk, SCAN_MAX).await?;
     Ok(Json(scope.page_of(query, keyset, scanned)))
 }
 
@@ -159,11 +161,12 @@ async fn of_endpoint(
     let OfEndpoint { limit, cursor, status, event_type, since, until } = query;
     let filter = Filter::parse(status.as_deref(), event_type, since.as_deref(), until.as_deref())?;
     let scope = filter.scope(&["endpoint's deliveries", &tenant.id.to_string(), &endpoint.to_string()]);
-    let endpoints = queries::listed(&context.pool, tenant.id, None, Some(endpoint)).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let endpoints = queries::listed(&mut *db, tenant.id, None, Some(endpoint)).await?;
     if endpoints.is_empty() {
         return Err(ApiError::NotFound);
     }
-    page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
+    page(&context, &mut db, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
 }
 
 /// List deliveries
@@ -180,10 +183,11 @@ async fn of_tenant(
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let OfTenant { limit, cursor, status, event_type, since, until, location_id, endpoint_id } = query;
     let filter = Filter::parse(status.as_deref(), event_type, since.as_deref(), until.as_deref())?;
+    let mut db = context.begin(tenant.id).await?;
     let location = match &location_id {
         None => None,
         Some(wanted) => {
-            Some(locations::queries::find(&context.pool, tenant.id, wanted).await?.map(|found| found.id))
+            Some(locations::queries::find(&mut *db, tenant.id, wanted).await?.map(|found| found.id))
         }
     };
     let location_told = match location {
@@ -200,9 +204,9 @@ async fn of_tenant(
     let endpoints = match location {
         // A location that is not there has no deliveries.
         Some(None) => Vec::new(),
-        location => queries::listed(&context.pool, tenant.id, location.flatten(), endpoint_id).await?,
+        location => queries::listed(&mut *db, tenant.id, location.flatten(), endpoint_id).await?,
     };
-    page(&context, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
+    page(&context, &mut db, &tenant, endpoints, filter, &scope, &PageQuery { limit, cursor }).await
 }
 
 pub fn router() -> OpenApiRouter<Context> {

@@ -65,7 +65,7 @@ pub struct Delivery {
     /// What was wrong with the latest attempt, in a sentence.
     pub last_error: Option<String>,
     pub last_attempt_at: Option<Timestamp>,
-    /// When it is sent next, at the earliest; `null`: never.
+    /// When it is sent next, at the earliest (while its endpoint is throttled, not before `throttled_until`); `null`: never.
     pub next_attempt_at: Option<Timestamp>,
     /// When the event was received.
     pub created_at: Timestamp,

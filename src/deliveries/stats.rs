@@ -192,14 +192,15 @@ async fn stats(
         .ok_or(ApiError::Malformed("bucket must be hour or day.".into()))?;
     let period = Period::parse(query.since.as_deref(), query.until.as_deref())?;
     let (start, end) = units(unit, period, context.clock.now())?;
-    if queries::listed(&context.pool, tenant.id, None, Some(endpoint)).await?.is_empty() {
+    let mut db = context.begin(tenant.id).await?;
+    if queries::listed(&mut *db, tenant.id, None, Some(endpoint)).await?.is_empty() {
         return Err(ApiError::NotFound);
     }
     let starts: Vec<Uuid> = (start..end).map(|number| hour_at(number * unit.hours)).collect();
     let after_last = hour_at(end * unit.hours);
     let (mut all, mut tallies) = (Tally::default(), vec![Tally::default(); starts.len()]);
     if let Some(first) = starts.first() {
-        let counted = queries::counted(&context.pool, endpoint, &starts, *first, after_last).await?;
+        let counted = queries::counted(&mut *db, endpoint, &starts, *first, after_last).await?;
         for row in &counted {
             all.add(row);
             let place = usize::try_from(row.place).ok().and_then(|place| place.checked_sub(1));

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -67,7 +67,7 @@ impl Wanted {
 }
 
 pub struct Walk<'a> {
-    pub pool: &'a PgPool,
+    pub db: &'a mut PgConnection,
     pub tenant: TenantId,
     pub endpoints: Vec<EndpointId>,
     pub wanted: Wanted,
@@ -80,7 +80,7 @@ impl Source for Walk<'_> {
     type Row = Delivery;
     type Edge = Key;
 
-    async fn read(&self, keyset: Keyset<Key>) -> sqlx::Result<Chunk<Delivery, Key>> {
+    async fn read(&mut self, keyset: Keyset<Key>) -> sqlx::Result<Chunk<Delivery, Key>> {
         let mut fetch = usize::try_from(keyset.fetch()).unwrap_or_default();
         if self.wanted.judges() {
             // To find out whose deliveries are the newest costs as much as to look at one of each.
@@ -95,7 +95,7 @@ impl Source for Walk<'_> {
             _ => slice.map(|end| (end, Uuid::nil())),
         };
         let pairs: Vec<_> = keys.iter().map(|(event, endpoint)| (*endpoint, *event)).collect();
-        let described = queries::describe(self.pool, self.tenant, &pairs).await?;
+        let described = queries::describe(&mut *self.db, self.tenant, &pairs).await?;
         // One that was purged between the two reads is missing here.
         let mut known: HashMap<_, _> =
             described.into_iter().map(|one| ((one.event_id, one.endpoint_id), one)).collect();
@@ -152,7 +152,7 @@ impl Walk<'_> {
 
     /// The nearest deliveries of all lanes together, nearest first.
     async fn nearest(
-        &self,
+        &mut self,
         mut lanes: Vec<Lane>,
         backwards: bool,
         fetch: usize,
@@ -167,7 +167,7 @@ impl Walk<'_> {
             keys
         };
         if lanes.len() > 1 {
-            let heads = sorted(queries::nearest(self.pool, &lanes, places, backwards, 1).await?);
+            let heads = sorted(queries::nearest(&mut *self.db, &lanes, places, backwards, 1).await?);
             let last = heads.last().filter(|_| heads.len() >= fetch).map(|(event, _)| event.uuid());
             let heads: HashMap<EndpointId, EventId> =
                 heads.into_iter().map(|(event, endpoint)| (endpoint, event)).collect();
@@ -184,6 +184,6 @@ impl Walk<'_> {
             return Ok(Vec::new());
         }
         let of_each = i64::try_from(fetch).unwrap_or(i64::MAX);
-        Ok(sorted(queries::nearest(self.pool, &lanes, places, backwards, of_each).await?))
+        Ok(sorted(queries::nearest(&mut *self.db, &lanes, places, backwards, of_each).await?))
     }
 }

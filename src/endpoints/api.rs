@@ -6,6 +6,7 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -67,6 +68,7 @@ struct EndpointList {
 
 async fn list_of(
     context: &Context,
+    db: &mut PgConnection,
     tenant: TenantId,
     location: Option<LocationId>,
     query: ListQuery,
@@ -97,8 +99,8 @@ async fn list_of(
     let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
     let keyset = scope.keyset(&page_query)?;
     let filter = Filter { location, text: query.q, status, event_type };
-    let rows = queries::page(&context.pool, tenant, &filter, keyset).await?;
-    let (active_count, total_count) = queries::counts(&context.pool, tenant).await?;
+    let rows = queries::page(&mut *db, tenant, &filter, keyset).await?;
+    let (active_count, total_count) = queries::counts(db, tenant).await?;
     let views =
         rows.into_iter().map(|stored| view(context, tenant, stored)).collect::<Result<Vec<_>, _>>()?;
     let page = scope.page(&page_query, keyset, views, |endpoint| endpoint.id.uuid());
@@ -116,7 +118,8 @@ async fn list(
     tenant: Tenant<scope::Read>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<EndpointList>, ApiError> {
-    list_of(&context, tenant.id, None, query).await
+    let mut db = context.begin(tenant.id).await?;
+    list_of(&context, &mut db, tenant.id, None, query).await
 }
 
 /// List the endpoints of a location
@@ -129,9 +132,10 @@ async fn list_in(
     Path(location): Path<LocationRef>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<EndpointList>, ApiError> {
+    let mut db = context.begin(tenant.id).await?;
     let location =
-        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
-    list_of(&context, tenant.id, Some(location.id), query).await
+        locations::queries::find(&mut *db, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    list_of(&context, &mut db, tenant.id, Some(location.id), query).await
 }
 
 /// Read an endpoint
@@ -144,7 +148,7 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path(id): Path<EndpointId>,
 ) -> Result<Answer, ApiError> {
-    let endpoint = found(&context, &mut *context.pool.acquire().await?, tenant.id, id).await?;
+    let endpoint = found(&context, &mut *context.begin(tenant.id).await?, tenant.id, id).await?;
     tagged(StatusCode::OK, &endpoint)
 }
 
@@ -164,10 +168,10 @@ async fn update(
     headers: HeaderMap,
     Json(body): Json<UpdateBody>,
 ) -> Result<Response, ApiError> {
-    let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
+    let settings = queries::tenant_settings(&mut *context.begin(tenant.id).await?, tenant.id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    let work = Work::unclaimed(&context).await?;
+    let work = Work::unclaimed(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let custom = secrets::open_headers(&context.vault, tenant.id, id, stored.headers_sealed.as_deref())
@@ -179,6 +183,9 @@ async fn update(
     let now = context.clock.now();
     queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
+    if fields.contains(&"url") {
+        queries::unthrottle(change.db(), tenant.id, id).await?;
+    }
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
 }
@@ -192,7 +199,7 @@ pub async fn delete(
     headers: &HeaderMap,
     answer: Answer,
 ) -> Result<Response, ApiError> {
-    let work = Work::unclaimed(context).await?;
+    let work = Work::unclaimed(context, tenant).await?;
     let mut change = Change::begin(context, tenant, id, headers, work).await?;
     queries::tombstone(change.db(), tenant, id, context.clock.now()).await?;
     change.commit(actor, "endpoint.delete", &[], answer).await

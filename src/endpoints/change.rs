@@ -64,7 +64,7 @@ impl<'a> Change<'a> {
         let act = audit::Act { action, resource: &self.endpoint.to_string(), fields };
         audit::record(&mut *self.work, self.tenant, &self.context.clock, actor, act).await?;
         let done = self.work.commit(self.context, answer).await?;
-        if control::obeyed(&self.context.pool, command).await? {
+        if self.context.owners.obeyed(command).await? {
             Ok(done.into_response())
         } else {
             done.accepted(self.context).await

@@ -66,7 +66,7 @@ async fn make(
     body: CreateBody,
     no_location: impl FnOnce() -> ApiError,
 ) -> Result<Done, ApiError> {
-    let mut work = claim.begin(context, Some(tenant.id)).await?;
+    let mut work = claim.begin(context, tenant.id).await?;
     let pings = body.send_test_ping;
     let endpoint = add(context, &mut work, tenant.id, &tenant.actor, wanted, body, no_location).await?;
     let done = work.commit(context, tagged(StatusCode::CREATED, &endpoint)?).await?;

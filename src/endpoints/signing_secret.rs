@@ -44,10 +44,12 @@ pub async fn reveal(
     tenant: Tenant<scope::Secrets>,
     Path(id): Path<EndpointId>,
 ) -> Result<Json<SecretView>, ApiError> {
-    queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let secret = secrets::current(&context, &context.pool, tenant.id, id).await?;
+    let mut db = context.begin(tenant.id).await?;
+    queries::find(&mut *db, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let secret = secrets::current(&context, &mut *db, tenant.id, id).await?;
     let act = audit::Act { action: "endpoint.secret.reveal", resource: &id.to_string(), fields: &[] };
-    audit::record(&context.pool, tenant.id, &context.clock, &tenant.actor, act).await?;
+    audit::record(&mut *db, tenant.id, &context.clock, &tenant.actor, act).await?;
+    db.commit().await?;
     Ok(Json(SecretView { secret: secret.reveal().to_owned() }))
 }
 
@@ -78,7 +80,7 @@ pub async fn rotate(
     headers: HeaderMap,
     Once { claim, body: OptionalJson(body) }: Once<OptionalJson<RotateBody>>,
 ) -> Result<Response, ApiError> {
-    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let work = claim.begin(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let format = context.formats.one(change.db(), stored.format_version).await?;

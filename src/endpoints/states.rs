@@ -35,7 +35,7 @@ pub async fn pause(
     headers: HeaderMap,
     Once { claim, .. }: Once<NoBody>,
 ) -> Result<Response, ApiError> {
-    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let work = claim.begin(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     queries::pause(change.db(), tenant.id, id, context.clock.now()).await?;
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
@@ -58,7 +58,7 @@ pub async fn resume(
     headers: HeaderMap,
     Once { claim, .. }: Once<NoBody>,
 ) -> Result<Response, ApiError> {
-    let work = claim.begin(&context, Some(tenant.id)).await?;
+    let work = claim.begin(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     queries::resume(change.db(), tenant.id, id, context.clock.now()).await?;
     let endpoint = found(&context, change.db(), tenant.id, id).await?;

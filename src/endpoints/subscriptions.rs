@@ -110,8 +110,9 @@ pub async fn read(
     tenant: Tenant<scope::Read>,
     Path(id): Path<EndpointId>,
 ) -> Result<Json<SubscriptionList>, ApiError> {
-    queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    Ok(Json(list(&context.pool, tenant.id, id).await?))
+    let mut db = context.begin(tenant.id).await?;
+    queries::find(&mut *db, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    Ok(Json(list(&mut *db, tenant.id, id).await?))
 }
 
 /// Replace the subscriptions of an endpoint
@@ -130,7 +131,7 @@ pub async fn replace(
     headers: HeaderMap,
     JsonList(body): JsonList<Subscription>,
 ) -> Result<Response, ApiError> {
-    let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
+    let settings = queries::tenant_settings(&mut *context.begin(tenant.id).await?, tenant.id)
         .await?
         .ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();
@@ -143,7 +144,7 @@ pub async fn replace(
         }
         texts.push(event_type);
     }
-    let work = Work::unclaimed(&context).await?;
+    let work = Work::unclaimed(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let patterns = check_patterns(&mut fields, ("", "/event_type"), &texts, &stored.event_types, &settings);
@@ -178,12 +179,12 @@ pub async fn put(
     OptionalJson(body): OptionalJson<PutBody>,
 ) -> Result<Response, ApiError> {
     let pattern = Pattern::parse(pattern).map_err(|_| ApiError::NotFound)?;
-    let settings = queries::tenant_settings(&mut *context.pool.acquire().await?, tenant.id)
+    let settings = queries::tenant_settings(&mut *context.begin(tenant.id).await?, tenant.id)
         .await?
         .ok_or(ApiError::NotFound)?;
     let mut fields = Fields::default();
     let filter = check_filter(&mut fields, "/filter".to_owned(), body.filter);
-    let work = Work::unclaimed(&context).await?;
+    let work = Work::unclaimed(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let is_new = !stored.event_types.iter().any(|known| known == pattern.as_str());
@@ -219,7 +220,7 @@ pub async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let pattern = Pattern::parse(pattern).map_err(|_| ApiError::NotFound)?;
-    let work = Work::unclaimed(&context).await?;
+    let work = Work::unclaimed(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     if !stored.event_types.iter().any(|known| known == pattern.as_str()) {

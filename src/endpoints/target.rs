@@ -38,6 +38,8 @@ pub struct Target {
     pub failing: bool,
     pub max_in_flight: u32,
     pub rate_per_s: Option<u32>,
+    pub throttled_until: Option<Timestamp>,
+    pub throttle_resets: i32,
     timeout_ms: Option<u32>,
     retry_schedule_s: Option<Vec<u32>>,
     headers: CustomHeaders,
@@ -238,7 +240,7 @@ pub async fn load(
         SELECT e.tenant_id AS "tenant_id: TenantId", e.id AS "id: EndpointId", e.location_id AS "location_id: LocationId",
             e.version, e.url, e.format_version, e.rate_limit_per_s, e.max_in_flight, e.timeout_ms, e.retry_schedule_s, e.headers_sealed,
             (e.paused_at IS NOT NULL OR e.deleted_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
-            (h.failing_since IS NOT NULL) AS "failing!",
+            (h.failing_since IS NOT NULL) AS "failing!", h.throttled_until AS "throttled_until: Timestamp", h.throttle_resets,
             s.ids AS "secret_ids!", s.sealed AS "secrets_sealed!", s.ends AS "secret_ends!: Vec<Option<Timestamp>>"
         FROM unnest($1::int[], $2::uuid[]) AS wanted(shard, id)
         JOIN endpoints e ON e.shard = wanted.shard AND e.id = wanted.id
@@ -287,6 +289,8 @@ pub async fn load(
             failing: row.failing,
             max_in_flight: positive(Some(row.max_in_flight)).unwrap_or(1),
             rate_per_s: positive(row.rate_limit_per_s),
+            throttled_until: row.throttled_until,
+            throttle_resets: row.throttle_resets,
             timeout_ms: positive(row.timeout_ms),
             retry_schedule_s: row
                 .retry_schedule_s

@@ -159,7 +159,7 @@ impl Tester {
         actor: &Actor,
     ) -> Result<(), ApiError> {
         let tested = self.send(tenant, endpoint, None).await?;
-        let mut transaction = self.0.context.pool.begin().await?;
+        let mut transaction = self.0.context.begin(tenant).await?;
         self.store(&mut transaction, tenant, &tested, actor).await?;
         Ok(transaction.commit().await?)
     }
@@ -172,7 +172,7 @@ impl Tester {
         event_type: Option<&str>,
     ) -> Result<Tested, ApiError> {
         let Inner { context, sender, .. } = &*self.0;
-        let mut connection = context.pool.acquire().await?;
+        let mut connection = context.begin(tenant).await?;
         let format_version =
             queries::format_version(&mut *connection, tenant, endpoint).await?.ok_or(ApiError::NotFound)?;
         let mut event = sample(&mut connection, context, tenant, endpoint, event_type).await?;

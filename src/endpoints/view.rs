@@ -45,7 +45,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         last_failure_at: stored.last_failure_at,
         last_error: stored.last_error,
         pending_count: stored.pending_count,
-        throttled_until: None,
+        throttled_until: stored.throttled_until,
         created_at: stored.created_at,
         updated_at: stored.updated_at,
         secret: None,

@@ -31,7 +31,8 @@ async fn list(
     tenant: Tenant<scope::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<EventTypeView>>, ApiError> {
-    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue =
+        load(&mut *context.begin(tenant.id).await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let is_hidden = |name: &str| catalogue.custom.iter().any(|custom| custom.name == name);
     let preset = catalogue.preset.event_types.iter().filter(|known| !is_hidden(known.name.as_str()));
     let mut data: Vec<_> =
@@ -51,7 +52,8 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path(name): Path<String>,
 ) -> Result<Json<EventTypeView>, ApiError> {
-    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue =
+        load(&mut *context.begin(tenant.id).await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     if let Some(custom) = catalogue.custom.iter().find(|custom| custom.name == name) {
         return Ok(Json(custom.clone().into()));
     }
@@ -74,7 +76,7 @@ async fn create(
     Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
 ) -> Result<Done, ApiError> {
     let custom = body.parse()?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let catalogue = load(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let taken = || ApiError::Conflict("An event type of this name exists.".into());
     if catalogue.preset.event_type(&custom.name).is_some() {
@@ -95,7 +97,8 @@ async fn refuse_built_in(
     name: &str,
 ) -> Result<(), ApiError> {
     EventType::parse(name).map_err(|_| ApiError::NotFound)?;
-    let catalogue = load(&mut *context.pool.acquire().await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
+    let catalogue =
+        load(&mut *context.begin(tenant.id).await?, tenant.id).await?.ok_or(ApiError::NotFound)?;
     match catalogue.preset.event_type(name).or_else(|| operational::find(name)) {
         Some(_) => Err(ApiError::Conflict("The event type is built in, and can't be changed.".into())),
         None => Ok(()),
@@ -116,7 +119,7 @@ async fn update(
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<EventTypeView>, ApiError> {
     refuse_built_in(&context, &tenant, &name).await?;
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
     let now = context.clock.now();
     let fields = body.apply(&mut custom, now)?;
@@ -141,7 +144,7 @@ async fn archive(
 ) -> Result<StatusCode, ApiError> {
     refuse_built_in(&context, &tenant, &name).await?;
     let now = context.clock.now();
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
     custom.archived_at = custom.archived_at.or(Some(now));
     queries::update(&mut transaction, tenant.id, &custom, now).await?;

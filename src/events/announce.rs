@@ -20,6 +20,7 @@ use super::{
     routing::{Routing, RoutingTable},
 };
 use crate::{
+    db::Pools,
     deliveries, endpoints,
     event_types::operational,
     filters::{self, Subject},
@@ -86,8 +87,9 @@ enum Announced {
 }
 
 impl Announcer {
-    pub fn new(pool: PgPool, clock: Clock, formats: FormatBook) -> Self {
-        Self { routing: RoutingTable::new(pool.clone(), formats), pool, clock }
+    pub fn new(pools: &Pools, formats: FormatBook) -> Self {
+        let routing = RoutingTable::new(pools.tenants.clone(), formats);
+        Self { pool: pools.api.clone(), clock: pools.clock.clone(), routing }
     }
 
     pub async fn run(self, stop: CancellationToken) {

@@ -3,7 +3,7 @@
 use axum::extract::{DefaultBodyLimit, FromRef, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     auth::{Context, Tenant, scope},
+    db::TenantPool,
     deliveries::{self, Delivery},
     locations::{self, Channel, LocationRef},
     types::{
@@ -49,8 +50,8 @@ pub struct EventsState {
 }
 
 impl EventsState {
-    pub fn new(context: Context, ingest: Ingest, pool: PgPool) -> Self {
-        let routing = RoutingTable::new(pool, context.formats.clone());
+    pub fn new(context: Context, ingest: Ingest, tenants: TenantPool) -> Self {
+        let routing = RoutingTable::new(tenants, context.formats.clone());
         Self { context, ingest, routing }
     }
 }
@@ -142,7 +143,7 @@ struct ListQuery {
 }
 
 pub(super) struct Events<'a> {
-    pub pool: &'a PgPool,
+    pub db: &'a mut PgConnection,
     pub tenant: TenantId,
     pub location: LocationId,
     pub range: IdRange,
@@ -153,8 +154,8 @@ impl Source for Events<'_> {
     type Row = EventRow;
     type Edge = Uuid;
 
-    async fn read(&self, keyset: Keyset) -> sqlx::Result<Chunk<EventRow, Uuid>> {
-        let rows = queries::page(self.pool, self.tenant, self.location, self.range, keyset).await?;
+    async fn read(&mut self, keyset: Keyset) -> sqlx::Result<Chunk<EventRow, Uuid>> {
+        let rows = queries::page(&mut *self.db, self.tenant, self.location, self.range, keyset).await?;
         let fits = |event: &EventRow| {
             self.event_type.as_ref().is_none_or(|pattern| pattern.matches_name(&event.event_type))
         };
@@ -177,17 +178,17 @@ async fn list(
 ) -> Result<Json<Page<EventView>>, ApiError> {
     let event_type = filter::event_type(query.event_type)?;
     let period = Period::parse(query.since.as_deref(), query.until.as_deref())?;
+    let mut db = context.begin(tenant.id).await?;
     let location =
-        locations::queries::find(&context.pool, tenant.id, &location).await?.ok_or(ApiError::NotFound)?.id;
+        locations::queries::find(&mut *db, tenant.id, &location).await?.ok_or(ApiError::NotFound)?.id;
     let [since, until] = period.told();
     let pattern = event_type.as_ref().map(Pattern::as_str).unwrap_or_default();
     let scope =
         Scope::new(&["events", &tenant.id.to_string(), &location.to_string(), pattern, &since, &until]);
     let page_query = PageQuery { limit: query.limit, cursor: query.cursor };
     let keyset = scope.keyset(&page_query)?;
-    let (pool, range) = (&context.pool, period.ids());
-    let events = Events { pool, tenant: tenant.id, location, range, event_type };
-    let scanned = keyset.scan(&events, SCAN_MAX).await?;
+    let mut events = Events { db: &mut db, tenant: tenant.id, location, range: period.ids(), event_type };
+    let scanned = keyset.scan(&mut events, SCAN_MAX).await?;
     Ok(Json(scope.page_of(&page_query, keyset, scanned).map(EventView::from)))
 }
 
@@ -202,7 +203,8 @@ async fn read(
     Path(id): Path<EventId>,
 ) -> Result<Json<WholeEvent>, ApiError> {
     let context = &state.context;
-    let (event, data) = queries::find(&context.pool, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let mut db = context.begin(tenant.id).await?;
+    let (event, data) = queries::find(&mut *db, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     let data = match data {
         None => None,
         Some(bytes) => {
@@ -211,10 +213,12 @@ async fn read(
         }
     };
     let pairs: Vec<_> = event.endpoint_ids.iter().map(|endpoint| (*endpoint, id)).collect();
-    let deliveries = deliveries::describe(&context.pool, tenant.id, &pairs).await?;
+    let deliveries = deliveries::describe(&mut *db, tenant.id, &pairs).await?;
     let text = data.as_deref().map(RawValue::get);
     // A test was sent to one endpoint, whatever the others subscribe to.
-    let not_matched = if queries::is_test(&context.pool, tenant.id, &event).await? {
+    let is_test = queries::is_test(&mut *db, tenant.id, &event).await?;
+    drop(db);
+    let not_matched = if is_test {
         Vec::new()
     } else {
         reasons::not_matched(&state.routing, tenant.id, &event, text).await?

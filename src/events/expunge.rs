@@ -24,7 +24,7 @@ pub async fn expunge(
     tenant: Tenant<scope::Write>,
     Path(id): Path<EventId>,
 ) -> Result<StatusCode, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let already = expunge::is_expunged(&mut *transaction, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     expunge::expunge(&mut transaction, tenant.id, id).await?;
     idempotency::forget(&mut *transaction, tenant.id, id).await?;
@@ -34,10 +34,12 @@ pub async fn expunge(
         audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
     }
     transaction.commit().await?;
-    if !control::obeyed(&context.pool, command).await? {
+    if !context.owners.obeyed(command).await? {
         return Ok(StatusCode::ACCEPTED);
     }
     // Of attempts that were in flight: their results are on disk by now.
-    expunge::responses(&mut *context.pool.acquire().await?, tenant.id, id).await?;
+    let mut transaction = context.begin(tenant.id).await?;
+    expunge::responses(&mut transaction, tenant.id, id).await?;
+    transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

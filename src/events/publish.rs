@@ -196,7 +196,8 @@ async fn refused(
     refusal: ApiError,
 ) -> Result<Response, ApiError> {
     let Some(key) = key else { return Err(refusal) };
-    match queries::first_answer(&state.context.pool, publisher.id, shard, &route, key).await? {
+    let mut db = state.context.begin(publisher.id).await?;
+    match queries::first_answer(&mut *db, publisher.id, shard, &route, key).await? {
         Some((first, answer)) => replayed(&first, fingerprint, answer),
         None => Err(refusal),
     }

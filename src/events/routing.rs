@@ -5,13 +5,14 @@ use std::{cell::LazyCell, collections::HashMap, sync::Arc};
 use jsonschema::Validator;
 use moka::future::Cache;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     task::block_in_place,
 };
 
 use crate::{
+    db::TenantPool,
     event_types::{self, Catalogue, compile_schema},
     filters::{Filter, Subject},
     format_book::FormatBook,
@@ -156,7 +157,7 @@ impl Routing {
 /// The remembered tables.
 #[derive(Clone)]
 pub struct RoutingTable {
-    pool: PgPool,
+    tenants: TenantPool,
     formats: FormatBook,
     by_location: Cache<(TenantId, Key), Arc<Routing>>,
     filters: Filters,
@@ -190,9 +191,9 @@ impl Key {
 }
 
 impl RoutingTable {
-    pub fn new(pool: PgPool, formats: FormatBook) -> Self {
+    pub fn new(tenants: TenantPool, formats: FormatBook) -> Self {
         Self {
-            pool,
+            tenants,
             formats,
             by_location: Cache::new(CACHE_ENTRIES),
             filters: Filters::new(FILTERS_COMPILED),
@@ -205,7 +206,8 @@ impl RoutingTable {
         if let Some(known) = self.by_location.get(&key).await {
             return Ok(Some(known));
         }
-        let loaded = load(&self.pool, &self.formats, &self.filters, tenant, location).await?.map(Arc::new);
+        let mut db = self.tenants.begin(tenant).await?;
+        let loaded = load(&mut db, &self.formats, &self.filters, tenant, location).await?.map(Arc::new);
         if let Some(routing) = &loaded {
             self.by_location.insert(key, Arc::clone(routing)).await;
         }
@@ -219,7 +221,7 @@ impl RoutingTable {
 }
 
 async fn load(
-    pool: &PgPool,
+    db: &mut PgConnection,
     formats: &FormatBook,
     filters: &Filters,
     tenant: TenantId,
@@ -249,11 +251,11 @@ async fn load(
         id,
         external_id
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *db)
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     // Read after the version: what is newer than it is found out by the statement that stores.
-    let Some(catalogue) = event_types::load(&mut *pool.acquire().await?, tenant).await? else {
+    let Some(catalogue) = event_types::load(&mut *db, tenant).await? else {
         return Ok(None);
     };
     let mut validators = HashMap::new();
@@ -272,7 +274,7 @@ async fn load(
         channels: first.channels.clone(),
         endpoints: Vec::new(),
     };
-    let formats = formats.of(pool, rows.iter().filter_map(|row| row.format_version)).await?;
+    let formats = formats.of(db, rows.iter().filter_map(|row| row.format_version)).await?;
     for row in &rows {
         if let (Some(endpoint_id), Some(format_version)) = (row.endpoint_id, row.format_version) {
             let subscriptions = row.patterns.iter().zip(&row.filters);

@@ -83,20 +83,20 @@ pub(super) async fn preview(
         fields.take("/event_type", Pattern::parse(body.event_type).map_err(|error| error.to_string()));
     let filter = fields.take("/filter", Filter::compile(&body.filter).map_err(|error| error.detail));
     let (pattern, filter) = fields.done(|| Some((pattern?, filter?)))?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let stored =
         endpoints::queries::find(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     let scope = Scope::new(&["filter trial"]);
     let latest = PageQuery { limit: Some(TRIED), cursor: None };
     let keyset = scope.keyset(&latest)?;
-    let events = Events {
-        pool: &context.pool,
+    let mut events = Events {
+        db: &mut work,
         tenant: tenant.id,
         location: stored.location_id,
         range: Period::default().ids(),
         event_type: Some(pattern),
     };
-    let rows = scope.page_of(&latest, keyset, keyset.scan(&events, SCAN_MAX).await?).data;
+    let rows = scope.page_of(&latest, keyset, keyset.scan(&mut events, SCAN_MAX).await?).data;
     let ids: Vec<_> = rows.iter().map(|event| (event.id.shard(), event.id)).collect();
     let mut bodies: HashMap<_, _> = refill::bodies(&mut *work, &ids).await?.into_iter().collect();
     let tried = rows.into_iter().map(|event| {

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    auth::Context,
+    auth::{Context, Operator},
     seal::{Purpose, Vault},
     types::{Shard, TenantId},
     web::{
@@ -150,8 +150,7 @@ impl Place {
 }
 
 impl Claim {
-    fn place(self, context: &Context, tenant: Option<TenantId>) -> Option<Place> {
-        let tenant = tenant.map_or(Uuid::nil(), TenantId::uuid);
+    fn place(self, context: &Context, tenant: Uuid) -> Option<Place> {
         self.0.map(|key| Place {
             key,
             tenant,
@@ -161,9 +160,19 @@ impl Claim {
         })
     }
 
-    /// Opens the transaction of the effect. A repeat ends here, with the first answer. Without a tenant: the operator's own.
-    pub async fn begin(self, context: &Context, tenant: Option<TenantId>) -> Result<Work, ApiError> {
-        let mut work = Work::unclaimed(context).await?;
+    /// Opens the transaction of the effect, behind the tenant's wall. A repeat ends here, with the first answer.
+    pub async fn begin(self, context: &Context, tenant: TenantId) -> Result<Work, ApiError> {
+        let work = Work::unclaimed(context, tenant).await?;
+        self.claim(context, tenant.uuid(), work).await
+    }
+
+    /// The same for the operator's own, which are no tenant's.
+    pub async fn begin_unwalled(self, context: &Context, operator: &Operator) -> Result<Work, ApiError> {
+        let work = Work { transaction: operator.pool.begin().await?, tenant: None, place: None };
+        self.claim(context, Uuid::nil(), work).await
+    }
+
+    async fn claim(self, context: &Context, tenant: Uuid, mut work: Work) -> Result<Work, ApiError> {
         if let Some(place) = self.place(context, tenant) {
             first(&mut work.transaction, context, &place).await?;
             work.place = Some(place);
@@ -179,13 +188,15 @@ impl Claim {
         tenant: TenantId,
         lease_s: u32,
     ) -> Result<Reserved, ApiError> {
-        let Some(mut place) = self.place(context, Some(tenant)) else { return Ok(Reserved(None)) };
-        let mut transaction = context.pool.begin().await?;
+        let Some(mut place) = self.place(context, tenant.uuid()) else {
+            return Ok(Reserved { tenant, place: None });
+        };
+        let mut transaction = context.begin(tenant).await?;
         first(&mut transaction, context, &place).await?;
         queries::reserve(&mut transaction, &place, lease_s).await?;
         transaction.commit().await?;
         place.reserved = Some(place.id);
-        Ok(Reserved(Some(place)))
+        Ok(Reserved { tenant, place: Some(place) })
     }
 }
 
@@ -216,20 +227,25 @@ async fn first(db: &mut PgConnection, context: &Context, place: &Place) -> Resul
 }
 
 /// A key that was taken before its work began.
-pub struct Reserved(Option<Place>);
+pub struct Reserved {
+    tenant: TenantId,
+    place: Option<Place>,
+}
 
 impl Reserved {
     /// Opens the transaction that stores what the work came to. The answer goes by the name of `made`: it is forgotten with it.
     pub async fn begin(self, context: &Context, made: Uuid) -> Result<Work, ApiError> {
-        let mut work = Work::unclaimed(context).await?;
-        work.place = self.0.map(|place| Place { id: made, ..place });
+        let mut work = Work::unclaimed(context, self.tenant).await?;
+        work.place = self.place.map(|place| Place { id: made, ..place });
         Ok(work)
     }
 
     /// Gives the key back: nothing was done.
     pub async fn release(self, context: &Context) -> Result<(), ApiError> {
-        if let Some(place) = &self.0 {
-            queries::release(&mut *context.pool.acquire().await?, place).await?;
+        if let Some(place) = &self.place {
+            let mut transaction = context.begin(self.tenant).await?;
+            queries::release(&mut transaction, place).await?;
+            transaction.commit().await?;
         }
         Ok(())
     }
@@ -238,13 +254,15 @@ impl Reserved {
 /// The transaction of a request. Dropped, it changes nothing.
 pub struct Work {
     transaction: PgTransaction<'static>,
+    /// Behind whose wall it is.
+    tenant: Option<TenantId>,
     place: Option<Place>,
 }
 
 impl Work {
     /// For what needs no key: everything but POST.
-    pub async fn unclaimed(context: &Context) -> Result<Self, ApiError> {
-        Ok(Self { transaction: context.pool.begin().await?, place: None })
+    pub async fn unclaimed(context: &Context, tenant: TenantId) -> Result<Self, ApiError> {
+        Ok(Self { transaction: context.begin(tenant).await?, tenant: Some(tenant), place: None })
     }
 
     /// Stores the answer beside the effect, and commits both.
@@ -254,7 +272,7 @@ impl Work {
             queries::store(&mut self.transaction, place, &sealed).await?;
         }
         self.transaction.commit().await?;
-        Ok(Done { answer, place: self.place })
+        Ok(Done { answer, tenant: self.tenant, place: self.place })
     }
 }
 
@@ -275,6 +293,7 @@ impl DerefMut for Work {
 /// What is on disk.
 pub struct Done {
     answer: Answer,
+    tenant: Option<TenantId>,
     place: Option<Place>,
 }
 
@@ -282,9 +301,11 @@ impl Done {
     /// The answer turned out to be a 202: what was asked for takes longer. Repeats are told the same.
     pub async fn accepted(mut self, context: &Context) -> Result<Response, ApiError> {
         self.answer = self.answer.status(StatusCode::ACCEPTED);
-        if let Some(place) = &self.place {
+        if let (Some(tenant), Some(place)) = (self.tenant, &self.place) {
             let sealed = seal(&self.answer, &context.vault, place.purpose())?;
-            queries::amend(&mut *context.pool.acquire().await?, place, &sealed).await?;
+            let mut transaction = context.begin(tenant).await?;
+            queries::amend(&mut transaction, place, &sealed).await?;
+            transaction.commit().await?;
         }
         Ok(self.into_response())
     }

@@ -61,7 +61,8 @@ async fn list(
     let parts = ["jobs", &tenant.id.to_string(), kind.unwrap_or_default(), status.unwrap_or_default()];
     let scope = Scope::new(&parts);
     let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&context.pool, tenant.id, (kind, status), keyset).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let rows = queries::page(&mut *db, tenant.id, (kind, status), keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |job| job.id.uuid())))
 }
 
@@ -75,7 +76,10 @@ async fn read(
     tenant: PastTenant<scope::Read>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
-    queries::find(&context.pool, tenant.id, id).await?.map(Json).ok_or(ApiError::NotFound)
+    queries::find(&mut *context.begin(tenant.id).await?, tenant.id, id)
+        .await?
+        .map(Json)
+        .ok_or(ApiError::NotFound)
 }
 
 /// Cancel a job
@@ -90,7 +94,7 @@ async fn cancel(
     tenant: Tenant<scope::Write>,
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let canceled = queries::cancel(&mut *transaction, tenant.id, id).await?;
     let job = queries::find(&mut *transaction, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
     if !canceled {

@@ -150,7 +150,7 @@ pub async fn recover(
     Once { claim, body: Json(body) }: Once<Json<RecoverBody>>,
 ) -> Result<Response, ApiError> {
     let (wanted, rate_per_s) = body.parse(context.clock.now())?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     endpoints::queries::lock(&mut *work, tenant.id, endpoint).await?.ok_or(ApiError::NotFound)?;
     let total = requeue::count(&mut work, tenant.id, endpoint, &wanted).await?;
     if query.dry_run {

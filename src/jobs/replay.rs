@@ -74,7 +74,7 @@ pub async fn replay(
     let mut fields = Fields::default();
     let named = body.parse(&mut fields);
     let named = fields.done(|| Some(named))?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let (found, data) =
         events::queries::find(&mut *work, tenant.id, event).await?.ok_or(ApiError::NotFound)?;
     let Some(data) = data else {

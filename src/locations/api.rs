@@ -36,7 +36,7 @@ async fn create(
     Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
 ) -> Result<Done, ApiError> {
     let new = body.parse()?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let id = mint(&context.clock);
     let location = queries::insert(&mut work, tenant.id, id, &new, context.clock.now())
         .await
@@ -57,7 +57,7 @@ async fn list(
 ) -> Result<Json<Page<Location>>, ApiError> {
     let scope = Scope::new(&["locations", &tenant.id.to_string()]);
     let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&context.pool, tenant.id, keyset).await?;
+    let rows = queries::page(&mut *context.begin(tenant.id).await?, tenant.id, keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |location| location.id.uuid())))
 }
 
@@ -69,7 +69,10 @@ async fn read(
     tenant: Tenant<scope::Read>,
     Path(location): Path<LocationRef>,
 ) -> Result<Json<Location>, ApiError> {
-    queries::find(&context.pool, tenant.id, &location).await?.map(Json).ok_or(ApiError::NotFound)
+    queries::find(&mut *context.begin(tenant.id).await?, tenant.id, &location)
+        .await?
+        .map(Json)
+        .ok_or(ApiError::NotFound)
 }
 
 /// Change a location
@@ -83,7 +86,7 @@ async fn update(
     Path(location): Path<LocationRef>,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Location>, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let mut location =
         queries::lock(&mut transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut location)?;
@@ -110,7 +113,7 @@ async fn remove(
     Path(location): Path<LocationRef>,
 ) -> Result<StatusCode, ApiError> {
     let now = context.clock.now();
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let location = queries::lock(&mut transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
     if !queries::tombstone(&mut *transaction, tenant.id, location.id, now).await? {
         return Err(ApiError::NotFound);
@@ -120,7 +123,7 @@ async fn remove(
     let act = audit::Act { action: "location.delete", resource: &location.id.to_string(), fields: &[] };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
     transaction.commit().await?;
-    let obeyed = control::obeyed(&context.pool, command).await?;
+    let obeyed = context.owners.obeyed(command).await?;
     Ok(if obeyed { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }
 

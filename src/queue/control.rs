@@ -2,7 +2,7 @@
 //!
 //! A change that an owner must obey before the API may promise anything (pause, delete, a rotation at once) counts up its
 //! shard's `config_version` in the same transaction and rings; the owner reloads, lets what is in flight end, and writes
-//! `config_seen`. [`obeyed`] waits for that.
+//! `config_seen`. [`Owners::obeyed`] waits for that.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    bell::{self, Ring},
     expunge,
     stats::{self, Change, End},
 };
@@ -65,22 +66,37 @@ pub async fn command_all(db: &mut PgConnection, shards: &[Shard]) -> sqlx::Resul
     .await
 }
 
-/// Waits until the owner obeys, or nobody owns the shard. False where that takes too long.
-pub async fn obeyed(db: &PgPool, command: Command) -> sqlx::Result<bool> {
-    all_obeyed(db, &[command]).await
-}
+/// The owners of shards, as handlers speak with them outside of any transaction. Nothing of a tenant is read or written.
+#[derive(Clone, Debug)]
+pub struct Owners(PgPool);
 
-/// The same of many commands.
-pub async fn all_obeyed(db: &PgPool, commands: &[Command]) -> sqlx::Result<bool> {
-    let deadline = Instant::now() + OBEYED_WITHIN;
-    let mut pause = OBEYED_POLL_MIN;
-    loop {
-        let seen = are_obeyed(db, commands).await?;
-        if seen || Instant::now() >= deadline {
-            return Ok(seen);
+impl Owners {
+    pub fn new(pool: PgPool) -> Self {
+        Self(pool)
+    }
+
+    /// Waits until the owner obeys, or nobody owns the shard. False where that takes too long.
+    pub async fn obeyed(&self, command: Command) -> sqlx::Result<bool> {
+        self.all_obeyed(&[command]).await
+    }
+
+    /// The same of many commands.
+    pub async fn all_obeyed(&self, commands: &[Command]) -> sqlx::Result<bool> {
+        let deadline = Instant::now() + OBEYED_WITHIN;
+        let mut pause = OBEYED_POLL_MIN;
+        loop {
+            let seen = are_obeyed(&self.0, commands).await?;
+            if seen || Instant::now() >= deadline {
+                return Ok(seen);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(OBEYED_POLL_MAX);
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(OBEYED_POLL_MAX);
+    }
+
+    /// Tells the endpoint's owner that there is something to send.
+    pub async fn ring(&self, ring: Ring) -> sqlx::Result<()> {
+        bell::ring(&self.0, &[ring]).await
     }
 }
 

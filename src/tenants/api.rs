@@ -40,7 +40,7 @@ async fn create(
 ) -> Result<Done, ApiError> {
     let new = body.parse()?;
     let id = context.clock.mint();
-    let mut work = claim.begin(&context, None).await?;
+    let mut work = claim.begin_unwalled(&context, &operator).await?;
     let tenant = queries::insert(&mut *work, id, &new, context.clock.now())
         .await
         .on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
@@ -69,11 +69,7 @@ struct ListQuery {
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "Tenants",
     security(("operator" = [])), params(ListQuery), responses(
         (status = 200, description = "One page of tenants.", body = Page<Tenant>)))]
-async fn list(
-    State(context): State<Context>,
-    _: Operator,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Page<Tenant>>, ApiError> {
+async fn list(operator: Operator, Query(query): Query<ListQuery>) -> Result<Json<Page<Tenant>>, ApiError> {
     let ListQuery { limit, cursor, external_id } = query;
     let query = PageQuery { limit, cursor };
     let filter = external_id.as_ref().map(|id| format!("external_id={id}"));
@@ -82,8 +78,8 @@ async fn list(
     // One that no tenant can have is nobody's.
     let external_id = external_id.map(|text| ExternalId::parse(text).ok());
     let rows = match external_id {
-        None => queries::page(&context.pool, None, keyset).await?,
-        Some(Some(id)) => queries::page(&context.pool, Some(id.as_str()), keyset).await?,
+        None => queries::page(&operator.pool, None, keyset).await?,
+        Some(Some(id)) => queries::page(&operator.pool, Some(id.as_str()), keyset).await?,
         Some(None) => Vec::new(),
     };
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
@@ -92,12 +88,8 @@ async fn list(
 /// Read a tenant
 #[utoipa::path(get, path = "/v1/tenants/{tenant_id}", operation_id = "read_tenant", tag = "Tenants",
     security(("operator" = [])), responses((status = 200, description = "The tenant.", body = Tenant)))]
-async fn read(
-    State(context): State<Context>,
-    _: Operator,
-    Path(id): Path<TenantId>,
-) -> Result<Json<Tenant>, ApiError> {
-    queries::find(&context.pool, id).await?.map(Json).ok_or(ApiError::NotFound)
+async fn read(operator: Operator, Path(id): Path<TenantId>) -> Result<Json<Tenant>, ApiError> {
+    queries::find(&operator.pool, id).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
 /// Change a tenant
@@ -111,7 +103,7 @@ async fn update(
     Path(id): Path<TenantId>,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Tenant>, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = operator.pool.begin().await?;
     let mut tenant = queries::lock(&mut transaction, id).await?.ok_or(ApiError::NotFound)?;
     let fields = body.apply(&mut tenant)?;
     tenant.updated_at = context.clock.now();
@@ -133,7 +125,7 @@ async fn remove(
     operator: Operator,
     Path(id): Path<TenantId>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = operator.pool.begin().await?;
     queries::close(&mut *transaction, id).await?;
     jobs::purge::end_others(&mut transaction, id).await?;
     let shards =
@@ -144,7 +136,7 @@ async fn remove(
     audit::record(&mut *transaction, id, &context.clock, &operator.actor, act).await?;
     transaction.commit().await?;
     tracing::info!(tenant = %id, job = %job.id, request = operator.actor.request_id, "a tenant was deleted");
-    control::all_obeyed(&context.pool, &commands).await?;
+    context.owners.all_obeyed(&commands).await?;
     Ok((StatusCode::ACCEPTED, Json(job)))
 }
 

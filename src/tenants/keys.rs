@@ -128,7 +128,7 @@ async fn make(
         expires_at,
         created_at: now,
     };
-    let mut work = claim.begin(context, Some(tenant_id)).await?;
+    let mut work = claim.begin(context, tenant_id).await?;
     if !queries::insert(&mut *work, tenant_id, new).await? {
         return Err(ApiError::NotFound);
     }
@@ -143,7 +143,7 @@ fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, String> {
 }
 
 async fn end(context: &Context, tenant: TenantId, actor: &Actor, key: KeyId) -> Result<StatusCode, ApiError> {
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant).await?;
     if !queries::revoke(&mut *transaction, tenant, key).await? {
         return Err(ApiError::NotFound);
     }
@@ -160,7 +160,7 @@ async fn live(
 ) -> Result<Json<Page<KeyView>>, ApiError> {
     let scope = page::Scope::new(&["keys", &tenant.to_string()]);
     let keyset = scope.keyset(query)?;
-    let keys = queries::page(&context.pool, tenant, keyset).await?;
+    let keys = queries::page(&mut *context.begin(tenant).await?, tenant, keyset).await?;
     let views = keys.into_iter().map(KeyView::from).collect();
     Ok(Json(scope.page(query, keyset, views, |key: &KeyView| key.id.uuid())))
 }
@@ -190,7 +190,7 @@ pub async fn list_for(
     Path(tenant): Path<TenantId>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {
-    if !queries::tenant_exists(&context.pool, tenant).await? {
+    if !queries::tenant_exists(&mut *context.begin(tenant).await?, tenant).await? {
         return Err(ApiError::NotFound);
     }
     live(&context, tenant, &query).await

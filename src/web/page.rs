@@ -130,7 +130,7 @@ pub trait Source {
 
     /// [`Keyset::fetch`] rows, or more. Fewer, with something beyond, end the reading for this page.
     fn read(
-        &self,
+        &mut self,
         keyset: Keyset<Self::Edge>,
     ) -> impl Future<Output = sqlx::Result<Chunk<Self::Row, Self::Edge>>> + Send;
 }
@@ -152,7 +152,11 @@ impl<E: Edge> Keyset<E> {
     }
 
     /// Reads on until the page is full, the list ends, or so many rows have been looked at.
-    pub async fn scan<S: Source<Edge = E>>(self, source: &S, most: u16) -> sqlx::Result<Scanned<S::Row, E>> {
+    pub async fn scan<S: Source<Edge = E>>(
+        self,
+        source: &mut S,
+        most: u16,
+    ) -> sqlx::Result<Scanned<S::Row, E>> {
         let wanted = usize::from(self.fetch);
         let (mut keyset, mut seen, mut rows) = (self, 0, Vec::new());
         let reached = loop {
@@ -369,18 +373,18 @@ mod tests {
     use super::*;
 
     /// Numbers in order; every third one belongs to the list.
-    struct Numbers(Vec<Uuid>);
+    struct Numbers<'a>(&'a [Uuid]);
 
     fn belongs(id: Uuid) -> bool {
         id.as_u128().is_multiple_of(3)
     }
 
-    impl Source for Numbers {
+    impl Source for Numbers<'_> {
         type Row = Uuid;
         type Edge = Uuid;
 
-        async fn read(&self, keyset: Keyset) -> sqlx::Result<Chunk<Uuid, Uuid>> {
-            Ok(Chunk::of(keyset, read(&self.0, keyset), |id| *id, |id| belongs(*id)))
+        async fn read(&mut self, keyset: Keyset) -> sqlx::Result<Chunk<Uuid, Uuid>> {
+            Ok(Chunk::of(keyset, read(self.0, keyset), |id| *id, |id| belongs(*id)))
         }
     }
 
@@ -441,17 +445,17 @@ mod tests {
 
         #[test]
         fn walking_through_a_filter_sees_every_match_once(count in 0_u128..60, limit in 1_u16..7, most in 1_u16..20) {
-            let numbers = Numbers((1..=count).map(Uuid::from_u128).collect());
+            let numbers: Vec<Uuid> = (1..=count).map(Uuid::from_u128).collect();
             let scope = Scope::new(&["test"]);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let page = |query: &PageQuery| {
                 let keyset = scope.keyset(query).unwrap();
-                let scanned = runtime.block_on(keyset.scan(&numbers, most)).unwrap();
+                let scanned = runtime.block_on(keyset.scan(&mut Numbers(&numbers), most)).unwrap();
                 let page = scope.page_of(query, keyset, scanned);
                 assert!(page.data.len() <= usize::from(limit));
                 page
             };
-            let mut matching: Vec<Uuid> = numbers.0.iter().copied().filter(|id| belongs(*id)).collect();
+            let mut matching: Vec<Uuid> = numbers.iter().copied().filter(|id| belongs(*id)).collect();
             matching.reverse();
             let (forth, last) = walk(first(limit), true, page);
             prop_assert_eq!(&forth.concat(), &matching);

@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -42,8 +43,8 @@ struct Webhook {
 }
 
 /// The account's UUID; 404 where the tenant is of another preset.
-async fn account(context: &Context, tenant: TenantId) -> Result<Uuid, ApiError> {
-    let account = queries::account(&context.pool, tenant).await?.ok_or(ApiError::NotFound)?;
+async fn account(db: &mut PgConnection, tenant: TenantId) -> Result<Uuid, ApiError> {
+    let account = queries::account(db, tenant).await?.ok_or(ApiError::NotFound)?;
     if account.preset != PRESET {
         return Err(ApiError::NotFound);
     }
@@ -63,8 +64,9 @@ async fn list(
     State(context): State<Context>,
     tenant: Tenant<scope::Read>,
 ) -> Result<Json<Vec<Webhook>>, ApiError> {
-    let user_id = account(&context, tenant.id).await?;
-    let rows = queries::all(&context.pool, tenant.id).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let user_id = account(&mut db, tenant.id).await?;
+    let rows = queries::all(&mut *db, tenant.id).await?;
     let webhooks = rows.into_iter().map(|row| Webhook {
         id: row.id,
         created_at: row.created_at,
@@ -104,12 +106,12 @@ async fn create(
     tenant: Tenant<scope::Write>,
     Once { claim, body: Json(body) }: Once<Json<NewWebhook>>,
 ) -> Result<Done, ApiError> {
-    let user_id = account(&context, tenant.id).await?;
+    let user_id = account(&mut *context.begin(tenant.id).await?, tenant.id).await?;
     let rule = SchemeRule { format_allows_http: true };
     let url = context.policy.parse_url(&body.webhook, rule);
     let url = url.map_err(|refusal| ApiError::invalid("/webhook", refusal.to_string()))?;
     let name = url.host().chars().take(crate::types::text::NAME_MAX_CHARS).collect();
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let wanted = LocationRef::default_location();
     let plain = CreateBody::plain(name, body.webhook, vec!["*".to_owned()]);
     let endpoint =
@@ -163,13 +165,16 @@ async fn delete(
     headers: HeaderMap,
     Query(query): Query<DeleteQuery>,
 ) -> Result<Response, ApiError> {
-    account(&context, tenant.id).await?;
-    let owned = queries::owner(&context.pool, query.id).await?.ok_or(ApiError::NotFound)?;
-    if owned.tenant_id != tenant.id.uuid() {
-        return Err(ApiError::Forbidden("The webhook belongs to a different account.".into()));
-    }
+    let mut db = context.begin(tenant.id).await?;
+    account(&mut db, tenant.id).await?;
+    let Some(endpoint) = queries::named(&mut *db, tenant.id, query.id).await? else {
+        let elsewhere = queries::is_taken(&mut *db, query.id).await?;
+        let told = || ApiError::Forbidden("The webhook belongs to a different account.".into());
+        return Err(if elsewhere { told() } else { ApiError::NotFound });
+    };
+    drop(db);
     let answer = Answer::json(StatusCode::OK, &DeletedWebhook { success: true })?;
-    endpoints::delete(&context, tenant.id, &tenant.actor, owned.endpoint_id, &headers, answer).await
+    endpoints::delete(&context, tenant.id, &tenant.actor, endpoint, &headers, answer).await
 }
 
 /// Statuses as on the page: 400 for whatever is wrong with a request, 500 when the database fails.

@@ -1,7 +1,6 @@
 //! SQL of the webhooks as WhatsAble's API sees them: endpoints by number.
 
 use sqlx::PgExecutor;
-use uuid::Uuid;
 
 use crate::types::{EndpointId, TenantId, Timestamp};
 
@@ -49,18 +48,22 @@ pub async fn number(
     Ok(number.flatten())
 }
 
-pub struct Owned {
-    pub tenant_id: Uuid,
-    pub endpoint_id: EndpointId,
-}
-
-/// Whose webhook has this number: of any tenant, since its page tells another account's from one that does not exist.
-pub async fn owner(db: impl PgExecutor<'_>, number: i64) -> sqlx::Result<Option<Owned>> {
-    sqlx::query_as!(
-        Owned,
-        r#"SELECT tenant_id, id AS "endpoint_id: EndpointId" FROM endpoints WHERE webhook_id = $1 AND deleted_at IS NULL"#,
+pub async fn named(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    number: i64,
+) -> sqlx::Result<Option<EndpointId>> {
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: EndpointId" FROM endpoints WHERE tenant_id = $1 AND webhook_id = $2 AND deleted_at IS NULL"#,
+        tenant.uuid(),
         number
     )
     .fetch_optional(db)
     .await
+}
+
+/// Whether there is a webhook of this number, whosever it is: its page tells another account's from one that does not exist.
+/// A door in the wall, as wide as that.
+pub async fn is_taken(db: impl PgExecutor<'_>, number: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT webhook_is_taken($1) AS "taken!""#, number).fetch_one(db).await
 }

@@ -54,8 +54,9 @@ async fn list(
     tenant: Tenant<scope::Read>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<FormatView>>, ApiError> {
-    let own = queries::all(&context.pool, tenant.id).await?;
-    let formats = context.formats.of(&context.pool, own.iter().map(|stored| stored.version)).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let own = queries::all(&mut *db, tenant.id).await?;
+    let formats = context.formats.of(&mut *db, own.iter().map(|stored| stored.version)).await?;
     let built_in =
         |(at, preset): (usize, &Preset)| (format!("0 {at:03}"), FormatView::built_in(&preset.format));
     let own = own.iter().filter_map(|stored| {
@@ -81,8 +82,9 @@ async fn read(
     if !Format::is_name(&name) {
         return Err(ApiError::NotFound);
     }
-    let stored = queries::find(&context.pool, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
-    let format = context.formats.one(&context.pool, stored.version).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let stored = queries::find(&mut *db, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
+    let format = context.formats.one(&mut *db, stored.version).await?;
     let format = format.ok_or_else(|| ApiError::internal("a wire format without its version"))?;
     Ok(Json(FormatView::own(format, &stored)))
 }
@@ -144,7 +146,7 @@ async fn create(
         check_http(&mut fields, draft, None, &tenant.actor);
     }
     let (name, draft) = fields.done(|| Some((name?, draft?)))?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     if !endpoints::queries::lock_tenant(&mut *work, tenant.id).await? {
         return Err(ApiError::NotFound);
     }
@@ -197,7 +199,7 @@ async fn replace(
         fields.wrong("/name", "must be the name in the path, or be left out");
     }
     let draft = body.parse(&mut fields, "");
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     let stored = lock(&mut transaction, tenant.id, &name).await?;
     let before = context.formats.one(&mut *transaction, stored.version).await?;
     if let Some(draft) = &draft {
@@ -242,7 +244,7 @@ async fn remove(
     if !Format::is_name(&name) {
         return Err(ApiError::NotFound);
     }
-    let mut transaction = context.pool.begin().await?;
+    let mut transaction = context.begin(tenant.id).await?;
     lock(&mut transaction, tenant.id, &name).await?;
     if let Some(user) = endpoints::queries::user_of_format(&mut *transaction, tenant.id, &name).await? {
         return Err(ApiError::Conflict(format!("The endpoint {user} uses this wire format.").into()));

@@ -103,7 +103,7 @@ pub async fn preview(
     Once { claim, body: Body(bytes) }: Once<Body>,
 ) -> Result<Done, ApiError> {
     let Object(body): Object<PreviewBody<'_>> = from_bytes(&bytes)?;
-    let mut work = claim.begin(&context, Some(tenant.id)).await?;
+    let mut work = claim.begin(&context, tenant.id).await?;
     let mut fields = Fields::default();
     let format = format(&mut work, &context.formats, tenant.id, &mut fields, body.format).await?;
     let draft = body.event.0.parse(&mut fields, "/event");

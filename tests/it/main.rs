@@ -10,3 +10,4 @@ mod helpers;
 mod metrics;
 mod rekey;
 mod supply;
+mod walls;

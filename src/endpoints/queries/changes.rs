@@ -168,6 +168,20 @@ pub async fn resume(
         id.uuid(),
         tenant.uuid()
     )
+    .execute(&mut *db)
+    .await?;
+    unthrottle(db, tenant, id).await
+}
+
+/// Closes the circuit breaker.
+pub async fn unthrottle(db: &mut PgConnection, tenant: TenantId, id: EndpointId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE endpoint_health SET throttled_until = NULL, throttle_resets = throttle_resets + 1
+         WHERE shard = $1 AND endpoint_id = $2 AND tenant_id = $3",
+        id.shard().column(),
+        id.uuid(),
+        tenant.uuid()
+    )
     .execute(db)
     .await?;
     Ok(())

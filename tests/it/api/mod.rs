@@ -26,7 +26,7 @@ mod rebuilt;
 mod reference;
 mod replay;
 mod rotation;
-mod routes;
+pub mod routes;
 mod secrecy;
 mod secrets;
 mod stats;

@@ -10,3 +10,4 @@ mod operational;
 mod oracle;
 mod processes;
 mod recover;
+mod throttling;

@@ -1,5 +1,7 @@
 //! A database of its own for every test, on one throw-away cluster per test process.
 //!
+//! It belongs to a plain user, as on a Postgres that somebody brings: a superuser would not see the walls between tenants.
+//!
 //! The cluster starts with the first test that asks, in the temp dir, with fsync off. Rust never drops statics, so a
 //! small shell does the last duty: it waits until this process is gone (however it went), then for the server, then
 //! removes the directory. The static holds plain data only, since every `#[tokio::test]` has its own runtime: pools
@@ -21,6 +23,9 @@ const MAX_CONNECTIONS: u32 = 200;
 /// `STRATEGY` came with Postgres 15; copying files beats writing WAL for a small template.
 const FIRST_WITH_STRATEGY: i32 = 150_000;
 
+/// Owns the databases. May make roles, which the migrations do.
+const OWNER: &str = "posthaste_owner";
+
 struct Cluster {
     postgres: EmbeddedPostgres,
     create_suffix: &'static str,
@@ -34,10 +39,32 @@ pub async fn fresh_database() -> (PgConnectOptions, String) {
         tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await.expect("the cluster starts");
     let name = format!("t_{}", uuid::Uuid::now_v7().simple());
     let mut connection = connect(&cluster.postgres, "postgres").await;
-    let sql = format!("CREATE DATABASE {name} TEMPLATE template_posthaste{}", cluster.create_suffix);
+    let suffix = cluster.create_suffix;
+    let sql = format!("CREATE DATABASE {name} OWNER {OWNER} TEMPLATE template_posthaste{suffix}");
     sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database from the template");
     connection.close().await.expect("a clean end");
-    (cluster.postgres.connect_options(&name), name)
+    (cluster.postgres.connect_options(&name).username(OWNER), name)
+}
+
+/// A database without anything in it, of a user that is new, too, and may do nothing else; and the way in for its superuser.
+pub async fn bare_database() -> (PgConnectOptions, PgConnectOptions) {
+    let cluster =
+        tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await.expect("the cluster starts");
+    let name = format!("t_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = connect(&cluster.postgres, "postgres").await;
+    for sql in [format!("CREATE ROLE {name} LOGIN"), format!("CREATE DATABASE {name} OWNER {name}")] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database and its user");
+    }
+    connection.close().await.expect("a clean end");
+    let superuser = cluster.postgres.connect_options(&name);
+    (superuser.clone().username(&name), superuser)
+}
+
+/// For what only a superuser may do to a database.
+pub async fn superuser(database: &str) -> PgConnection {
+    let cluster =
+        tokio::task::spawn_blocking(|| CLUSTER.get_or_init(start)).await.expect("the cluster starts");
+    connect(&cluster.postgres, database).await
 }
 
 /// On a runtime of its own: the one of the test that came first ends with that test.
@@ -65,9 +92,15 @@ fn start() -> Cluster {
             .fetch_one(&mut connection)
             .await
             .expect("a version");
-        sqlx::query("CREATE DATABASE template_posthaste").execute(&mut connection).await.expect("a template");
+        for sql in [
+            format!("CREATE ROLE {OWNER} LOGIN CREATEROLE"),
+            format!("CREATE DATABASE template_posthaste OWNER {OWNER}"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a template and its owner");
+        }
         connection.close().await.expect("a clean end");
-        let mut template = connect(&postgres, "template_posthaste").await;
+        let options = postgres.connect_options("template_posthaste").username(OWNER);
+        let mut template = PgConnection::connect_with(&options).await.expect("a connection");
         posthaste::db::MIGRATOR.run(&mut template).await.expect("the migrations apply");
         let mut transaction = template.begin().await.expect("a transaction");
         posthaste::maintenance::partitions::ensure_now(&mut transaction).await.expect("today's partitions");

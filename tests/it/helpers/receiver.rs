@@ -166,6 +166,12 @@ impl Receiver {
         self.shared.at_once.lock().unwrap().get(path).copied().unwrap_or_default().most
     }
 
+    /// Requests that are under way now on the paths that begin so.
+    pub fn under_way(&self, prefix: &str) -> usize {
+        let at_once = self.shared.at_once.lock().unwrap();
+        at_once.iter().filter(|(path, _)| path.starts_with(prefix)).map(|(_, count)| count.now).sum()
+    }
+
     /// The next request, whenever it comes.
     pub async fn next(&mut self) -> Seen {
         timeout(PATIENCE, self.seen.recv()).await.expect("a request arrives").expect("the receiver runs")

@@ -18,7 +18,7 @@ use super::{histories::walk, text};
 use crate::helpers::{
     Tenant,
     app::{settings, start},
-    cluster::fresh_database,
+    cluster::{fresh_database, superuser},
     sql::Sql,
 };
 
@@ -137,9 +137,9 @@ async fn turn(explainer: &Explainer, ask: &Ask<'_>, wrong: &mut Vec<String>) -> 
 #[tokio::test]
 #[ignore = "takes a minute: .ci/run runs it apart"]
 async fn lists_are_read_by_key_and_pages_are_bounded() {
-    let (database, _) = fresh_database().await;
+    let (database, name) = fresh_database().await;
     let mut sql = Sql::open(&database).await;
-    let explainer = Explainer::on(&mut sql).await;
+    let explainer = Explainer::on(&mut Sql(superuser(&name).await)).await;
     let mut app = start(settings(&database, &[]), database, Roles { api: true, worker: false }).await;
     let (busy, wide) = (app.tenant().await, app.tenant().await);
     let (one, other) = (
