@@ -84,6 +84,7 @@ fn stored() -> Stored {
         last_failure_at: None,
         last_error: None,
         pending_count: 0,
+        throttled_until: None,
     }
 }
 
