@@ -1,4 +1,4 @@
-//! Forgetting an event: its data and tags, what waits of it, and what receivers answered.
+//! Forgetting an event: its data, what waits of it, and what receivers answered.
 //!
 //! The event's row is locked first; whoever queues a delivery of it again asks [`is_expunged`], which waits for that lock. An
 //! attempt in flight ends by itself. Its result is on disk when the owner has obeyed, and what it holds is removed then
@@ -30,10 +30,10 @@ pub async fn is_expunged(
     .await
 }
 
-/// Removes the event's data and tags and cancels what is pending.
+/// Removes the event's data and cancels what is pending.
 pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE events SET data = NULL, tags = NULL, expunged_at = coalesce(expunged_at, now()) WHERE shard = $1 AND id = $2 AND tenant_id = $3",
+        "UPDATE events SET data = NULL, expunged_at = coalesce(expunged_at, now()) WHERE shard = $1 AND id = $2 AND tenant_id = $3",
         event.shard().column(),
         event.uuid(),
         tenant.uuid()
