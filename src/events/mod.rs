@@ -15,6 +15,9 @@ mod reasons;
 mod routing;
 mod trial;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use announce::Announcer;
 pub use api::{EventsState, router};
 pub use ingest::Ingest;
