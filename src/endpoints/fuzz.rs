@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     attempt::wait,
-    draft::{Checked, UpdateBody},
+    draft::{Checked, Rules, UpdateBody},
     queries::{Stored, TenantSettings},
 };
 use crate::{
@@ -70,6 +70,7 @@ fn stored() -> Stored {
         format: "standard".into(),
         format_version: 1,
         headers_sealed: None,
+        client_certificate: None,
         timeout_ms: None,
         retry_schedule_s: Some(vec![1, 2]),
         metadata: json!({"a": 1, "b": {"c": 2, "d": [3]}}),
@@ -117,7 +118,9 @@ fn patched(body: &[u8], stored: &Stored, headers: Headers) -> Result<(Checked, V
     };
     let format = presets::format_by_name(body.format(stored, &tenant)).map(Arc::clone);
     let secret = SigningSecret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");
-    body.check(format, stored, headers, &secret, &Policy::new(PolicySettings::default()), &tenant)
+    let policy = Policy::new(PolicySettings::default());
+    let rules = Rules { policy: &policy, tenant: &tenant, now: Timestamp::from_unix_us(0) };
+    body.check(format, stored, headers, &secret, rules)
 }
 
 /// RFC 7396, as it stands there.
