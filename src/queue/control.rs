@@ -49,14 +49,8 @@ pub struct Command {
 pub async fn command_endpoint(db: &mut PgConnection, endpoint: EndpointId) -> sqlx::Result<Command> {
     let shard = endpoint.shard().column();
     let row = sqlx::query!(
-        r#"WITH rung AS (SELECT pg_notify($3, ''))
-           UPDATE shards s SET config_version = s.config_version + 1,
-               command_versions = CASE WHEN cardinality(s.command_versions) < $4
-                   THEN s.command_versions || (s.config_version + 1) ELSE s.command_versions END,
-               command_endpoints = CASE WHEN cardinality(s.command_versions) < $4
-                   THEN s.command_endpoints || $2::uuid ELSE s.command_endpoints END
-           WHERE s.shard = $1 AND (SELECT count(*) FROM rung) = 1
-           RETURNING s.config_version AS version, s.config_version = ANY(s.command_versions) AS "by_itself!""#,
+        r#"WITH rung AS MATERIALIZED (SELECT pg_notify($3, ''))
+           SELECT c.version AS "version!", c.by_itself AS "by_itself!" FROM rung CROSS JOIN command_endpoint($1, $2, $4) c"#,
         shard,
         endpoint.uuid(),
         COMMAND_CHANNEL,
