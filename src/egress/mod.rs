@@ -1,12 +1,11 @@
 //! Sending to URLs that strangers typed in, without being used by them.
 //!
 //! - `policy` decides where a request may go; `ranges`, `names` and `ports` are its tables. Pure.
-//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`];
-//!   `identity` has [`ClientIdentity`], what we show to receivers that ask who is calling.
+//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`].
 //! - `resolver` turns names into addresses that were judged, and only those.
 //! - `send` has [`Sender`], the one place that POSTs. `connect` makes connections (`tls`), `pool` keeps them within the
 //!   `room` that there is, `http1` and `http2` speak on them, `wire` (with `heads` and `frames`) watches their bytes;
-//!   `response`, `timings` and `failure` tell how it went.
+//!   `proxy` is the way out that an operator may set; `response`, `timings` and `failure` tell how it went.
 //! - `identity` has [`ClientIdentity`], which a request may show to its receiver.
 //!
 //! Guarantees: no request leaves for an address that the policy forbids, whatever the spelling, the DNS answers,
@@ -28,6 +27,7 @@ mod names;
 mod policy;
 mod pool;
 mod ports;
+mod proxy;
 mod ranges;
 mod resolver;
 mod response;
@@ -51,6 +51,7 @@ pub use identity::{
     MAX_CHAIN_PEM_BYTES, MAX_KEY_PEM_BYTES,
 };
 pub use policy::{Policy, PolicySettings, Refused, SchemeRule};
+pub use proxy::{BadProxy, EgressProxy};
 pub use resolver::{LOOKUP_TIMEOUT, NameServers};
 pub use response::{MAX_EXCERPT_BYTES, MAX_HEAD_BYTES, MAX_KEPT_HEADER_BYTES, MAX_KEPT_HEADERS, Response};
 pub use send::{Exchange, Outbound, Sender, SenderError, SenderOptions, USER_AGENT};

@@ -15,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::failure::{ErrorClass, SendError};
@@ -123,6 +123,23 @@ pub(super) fn explain(error: &rustls::Error) -> SendError {
             ErrorClass::Tls,
             "the endpoint did not answer with TLS on this port: the URL needs the port of its HTTPS server",
         ),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            ErrorClass::Tls,
+            "the endpoint demands a client certificate: give the endpoint one here (client_certificate)",
+        ),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            // Signed by another one of the same name.
+            | AlertDescription::DecryptError,
+        ) => (
+            ErrorClass::Tls,
+            "the endpoint refused the client certificate: it demands a valid one of an authority that it knows",
+        ),
         rustls::Error::AlertReceived(_) => (
             ErrorClass::Tls,
             "the endpoint refused the TLS handshake: it may ask for TLS 1.2 or 1.3, for its host name or for a client \
@@ -152,7 +169,8 @@ fn explain_certificate(error: &CertificateError) -> (ErrorClass, &'static str) {
             ErrorClass::TlsWrongName,
             "the endpoint's TLS certificate is for another host name: install one that names the URL's host",
         ),
-        C::UnknownIssuer => (ErrorClass::TlsUntrusted, UNTRUSTED),
+        // A signature is bad where an authority has the name of a trusted one, and not its key.
+        C::UnknownIssuer | C::BadSignature => (ErrorClass::TlsUntrusted, UNTRUSTED),
         // What most tools make when asked for a self-signed certificate.
         C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
             (ErrorClass::TlsUntrusted, UNTRUSTED)

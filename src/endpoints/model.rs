@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::client_certificate::ClientCertificate;
 use crate::{
     egress::{CustomHeaders, EndpointUrl},
     types::{EndpointId, LocationId, Timestamp, event_type::Pattern, secret::SigningSecret, text::Name},
@@ -71,6 +72,7 @@ pub struct Endpoint {
     pub retry_schedule_s: Option<Vec<i32>>,
     #[schema(value_type = Metadata)]
     pub metadata: Value,
+    pub client_certificate: Option<ClientCertificate>,
     pub status: Status,
     /// Why it is not active; `null`: it is.
     pub status_reason: Option<String>,

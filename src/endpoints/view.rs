@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::{
     change::etag,
+    client_certificate::ClientCertificate,
     model::{Endpoint, FAILING_REASON, Status},
     queries::{self, Stored},
     secrets,
@@ -37,6 +38,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         timeout_ms: stored.timeout_ms,
         retry_schedule_s: stored.retry_schedule_s,
         metadata: stored.metadata,
+        client_certificate: stored.client_certificate.map(ClientCertificate::of_chain).transpose()?,
         status,
         status_reason,
         failing_since: stored.failing_since,

@@ -69,6 +69,7 @@ pub struct Stored {
     pub format: String,
     pub format_version: i32,
     pub headers_sealed: Option<Vec<u8>>,
+    pub client_certificate: Option<String>,
     pub timeout_ms: Option<i32>,
     pub retry_schedule_s: Option<Vec<i32>>,
     pub metadata: Value,
@@ -134,7 +135,7 @@ async fn select(
         )
         SELECT p.id AS "id!: EndpointId", p.location_id AS "location_id!: LocationId", p.name AS "name!", p.url AS "url!",
             coalesce(p.event_types, '{}') AS "event_types!", p.rate_limit_per_s, p.max_in_flight AS "max_in_flight!",
-            p.format AS "format!", p.format_version AS "format_version!", p.headers_sealed, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
+            p.format AS "format!", p.format_version AS "format_version!", p.headers_sealed, p.client_certificate, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
             p.version AS "version!", p.paused_at AS "paused_at: Timestamp", p.created_at AS "created_at!: Timestamp",
             p.updated_at AS "updated_at!: Timestamp", p.failing_since AS "failing_since: Timestamp",
             p.disabled_at AS "disabled_at: Timestamp", p.disabled_reason, p.last_success_at AS "last_success_at: Timestamp",

@@ -21,6 +21,12 @@ use tokio::{
 
 use super::client::PATIENCE;
 
+/// Where nobody listens any more.
+pub fn nowhere() -> String {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    format!("https://127.0.0.1:{port}/gone")
+}
+
 /// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
