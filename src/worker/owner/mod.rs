@@ -45,7 +45,7 @@ pub const LIMITS: Limits = Limits {
     probes: 64,
     lane_rows: 64,
     refill_lanes: 50,
-    held_bytes: 32 * 1024 * 1024,
+    held_bytes: 16 * 1024 * 1024,
     lane_rows_lean: 8,
 };
 /// Results that may wait for Postgres before nothing more is sent: the most that a crash can cause to be sent again,

@@ -88,7 +88,7 @@ impl Stage {
     }
 
     async fn command_shard(&self) -> control::Command {
-        control::command(&mut *self.pool.acquire().await.unwrap(), self.shard).await.unwrap()
+        control::command(&mut self.pool.acquire().await.unwrap(), self.shard).await.unwrap()
     }
 
     async fn acknowledge(&self, node: usize, seen: i64, versions: &[i64]) {
