@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     egress::USER_AGENT,
-    endpoints::target::History,
+    endpoints::target::{AsSent, History},
     formats::Format,
     queue::refill::{self, EventBody},
     types::{EventId, Timestamp, hex},
@@ -44,13 +44,12 @@ impl Rebuild<'_> {
         format_version: i32,
         number: i32,
         at: Timestamp,
-    ) -> Option<(String, HeaderMap, Bytes)> {
+    ) -> Option<(AsSent, Bytes)> {
         let format = self.formats.get(&format_version)?;
         let body = self.history.body(format, self.event_id, self.event.as_ref()?);
-        let (url, mut headers) =
-            self.history.as_sent(endpoint_version, format, self.event_id, number, at, &body)?;
-        headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
-        Some((url, headers, body))
+        let mut sent = self.history.as_sent(endpoint_version, format, self.event_id, number, at, &body)?;
+        sent.headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        Some((sent, body))
     }
 
     /// The request of the latest attempt, or the one that would go out at `now`.
@@ -60,11 +59,16 @@ impl Rebuild<'_> {
         format_version: i32,
         now: Timestamp,
     ) -> Option<Request> {
-        let (url, headers, body) = match latest {
+        let (sent, body) = match latest {
             Some(row) => self.sent(row.endpoint_version, row.format_version, row.number, row.at)?,
             None => self.sent(i32::MAX, format_version, 1, now)?,
         };
-        Some(Request { url, headers: readable(&headers), body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Request {
+            url: sent.url,
+            headers: readable(&sent.headers),
+            client_certificate_sha256: sent.client_certificate_sha256,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 
     /// With the body as it was POSTed.
@@ -78,9 +82,10 @@ impl Rebuild<'_> {
 
     fn view(&self, row: AttemptRow, shown: impl FnOnce(&[u8]) -> Option<String>) -> AttemptView {
         let sent = self.sent(row.endpoint_version, row.format_version, row.number, row.at);
-        let request = sent.map(|(url, headers, body)| AttemptRequest {
-            url,
-            headers: readable(&headers),
+        let request = sent.map(|(sent, body)| AttemptRequest {
+            url: sent.url,
+            headers: readable(&sent.headers),
+            client_certificate_sha256: sent.client_certificate_sha256,
             body_sha256: hex(&Sha256::digest(&body)),
             body: shown(&body),
         });

@@ -65,7 +65,7 @@ pub struct Delivery {
     /// What was wrong with the latest attempt, in a sentence.
     pub last_error: Option<String>,
     pub last_attempt_at: Option<Timestamp>,
-    /// When it is sent next, at the earliest; `null`: never.
+    /// When it is sent next, at the earliest (while its endpoint is throttled, not before `throttled_until`); `null`: never.
     pub next_attempt_at: Option<Timestamp>,
     /// When the event was received.
     pub created_at: Timestamp,
@@ -92,6 +92,12 @@ pub struct Request {
     /// By name, in lower case.
     #[schema(examples(json!({"content-type": "application/json"})))]
     pub headers: BTreeMap<String, String>,
+    /// The fingerprint (SHA-256, hex) of the client certificate that a receiver is shown if it asks for one; `null`: none.
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        examples("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    )]
+    pub client_certificate_sha256: Option<String>,
     /// Exactly as it is signed.
     #[schema(examples("{\"text\":\"hello\"}"))]
     pub body: String,
@@ -106,6 +112,12 @@ pub struct AttemptRequest {
     /// By name, in lower case.
     #[schema(examples(json!({"content-type": "application/json"})))]
     pub headers: BTreeMap<String, String>,
+    /// The fingerprint (SHA-256, hex) of the client certificate that a receiver is shown if it asks for one; `null`: none.
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        examples("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    )]
+    pub client_certificate_sha256: Option<String>,
     /// SHA-256 of the body, hex.
     #[schema(
         pattern = "^[0-9a-f]{64}$",

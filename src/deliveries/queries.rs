@@ -31,7 +31,7 @@ pub async fn describe(
         SELECT w.endpoint_id AS "endpoint_id!: EndpointId", w.event_id AS "event_id!: EventId",
             e.location_id AS "location_id?: LocationId", e.event_type AS "event_type?",
             (q.event_id IS NOT NULL) AS "queued!", q.due_at AS "due_at?: Timestamp",
-            (ep.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
+            (ep.paused_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!", h.throttled_until AS "throttled_until: Timestamp",
             s.status AS "settled?", s.reason AS "reason?", a.attempts AS "attempts!", coalesce(a.succeeded, false) AS "succeeded!",
             l.at AS "last_at?: Timestamp", l.response_status AS "last_status?", l.error_detail AS "last_error?"
         FROM unnest($2::int[], $3::uuid[], $4::uuid[]) WITH ORDINALITY AS w(shard, endpoint_id, event_id, place)
@@ -65,7 +65,13 @@ pub async fn describe(
         .map(|row| {
             let created_at = Timestamp::of_id(row.event_id.uuid());
             let (status, next_attempt_at) = match (row.queued, row.held, row.settled) {
-                (true, false, _) => ("pending".to_owned(), Some(row.due_at.unwrap_or(created_at))),
+                (true, false, _) => {
+                    let due_at = row.due_at.unwrap_or(created_at);
+                    (
+                        "pending".to_owned(),
+                        Some(row.throttled_until.map_or(due_at, |until| until.max(due_at))),
+                    )
+                }
                 (true, true, _) => ("held".to_owned(), None),
                 (false, _, Some(settled)) => (settled, None),
                 (false, _, None) => (if row.succeeded { "succeeded" } else { "expired" }.to_owned(), None),

@@ -159,7 +159,7 @@ impl SendError {
             Some(Flood::Head) => return too_large_head(),
             None => {}
         }
-        if let Some(error) = find::<rustls::Error>(error) {
+        if let Some(error) = meter.tls_failure() {
             return tls::explain(error);
         }
         if error.is_parse_too_large() {

@@ -26,7 +26,7 @@ use crate::types::hex;
 /// The client's own certificate and those between it and its authority.
 pub const MAX_CHAIN_CERTIFICATES: usize = 8;
 /// The chain as PEM text.
-pub const MAX_CHAIN_PEM_BYTES: usize = 32 * 1024;
+pub const MAX_CHAIN_PEM_BYTES: usize = 16 * 1024;
 /// The key as PEM text: an RSA key of 8,192 bits has 6.4 KiB.
 pub const MAX_KEY_PEM_BYTES: usize = 16 * 1024;
 const PEM_LINE_CHARS: usize = 64;
@@ -49,6 +49,7 @@ pub struct IdentityRefusal {
 /// See the module's documentation.
 pub struct ClientIdentity {
     certified: Arc<CertifiedKey>,
+    chain_sha256: [u8; 32],
     facts: CertificateFacts,
 }
 
@@ -77,8 +78,10 @@ impl ClientIdentity {
             let detail = "is not the key of the first certificate, which must be the client's own";
             return Err(vec![refused(IdentityPart::PrivateKey, detail)]);
         }
+        let mut whole = Sha256::new();
+        chain.certificates.iter().for_each(|certificate| whole.update(certificate));
         let certified = Arc::new(CertifiedKey::new(chain.certificates, key));
-        Ok(ClientIdentity { certified, facts: chain.facts })
+        Ok(ClientIdentity { certified, chain_sha256: whole.finalize().into(), facts: chain.facts })
     }
 
     /// What a handshake needs.
@@ -86,9 +89,10 @@ impl ClientIdentity {
         &self.certified
     }
 
-    /// Tells identities apart: what is shared by requests (connections, TLS sessions) is shared within one.
+    /// Tells identities apart: what is shared by requests (connections, TLS sessions) is shared within one. SHA-256 of the
+    /// whole chain, since receivers take the same certificate with one chain and refuse it with another.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.facts.fingerprint
+        self.chain_sha256
     }
 
     pub fn facts(&self) -> &CertificateFacts {

@@ -1,8 +1,7 @@
 //! Sending to URLs that strangers typed in, without being used by them.
 //!
 //! - `policy` decides where a request may go; `ranges`, `names` and `ports` are its tables. Pure.
-//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`];
-//!   `identity` has [`ClientIdentity`], what we show to receivers that ask who is calling.
+//! - `url` has [`EndpointUrl`], the only kind of URL that can be sent to; `headers` has [`CustomHeaders`].
 //! - `resolver` turns names into addresses that were judged, and only those.
 //! - `send` has [`Sender`], the one place that POSTs. `connect` makes connections (`tls`), `pool` keeps them within the
 //!   `room` that there is, `http1` and `http2` speak on them, `wire` (with `heads` and `frames`) watches their bytes;

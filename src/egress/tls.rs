@@ -15,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::failure::{ErrorClass, SendError};
@@ -122,6 +122,23 @@ pub(super) fn explain(error: &rustls::Error) -> SendError {
         rustls::Error::InvalidMessage(_) => (
             ErrorClass::Tls,
             "the endpoint did not answer with TLS on this port: the URL needs the port of its HTTPS server",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            ErrorClass::Tls,
+            "the endpoint demands a client certificate: give the endpoint one here (client_certificate)",
+        ),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            // Signed by another one of the same name.
+            | AlertDescription::DecryptError,
+        ) => (
+            ErrorClass::Tls,
+            "the endpoint refused the client certificate: it demands a valid one of an authority that it knows",
         ),
         rustls::Error::AlertReceived(_) => (
             ErrorClass::Tls,

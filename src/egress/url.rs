@@ -189,6 +189,11 @@ impl EndpointUrl {
         &self.origin
     }
 
+    /// Whether both sides can prove who they are.
+    pub fn is_https(&self) -> bool {
+        self.origin.https
+    }
+
     pub(super) fn absolute(&self) -> &Uri {
         &self.absolute
     }

@@ -8,8 +8,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,6 +40,7 @@ pub(super) struct Meter {
     requests: AtomicU32,
     /// 0: none; else what it is, as [`Flood`] counts, plus 1.
     flood: AtomicU8,
+    tls_failure: OnceLock<rustls::Error>,
 }
 
 impl Meter {
@@ -67,6 +68,12 @@ impl Meter {
             1 => Some(Flood::Interim),
             _ => Some(Flood::Head),
         }
+    }
+
+    /// How TLS ended, where it did not end well. Of TLS 1.3 a client learns only after the handshake that its certificate was
+    /// refused, and hyper doesn't always pass on why.
+    pub(super) fn tls_failure(&self) -> Option<&rustls::Error> {
+        self.tls_failure.get()
     }
 
     pub(super) fn requests(&self) -> u32 {
@@ -140,14 +147,32 @@ impl Wire {
     }
 }
 
+/// A receiver that refuses us says why and closes, so that writing to it may fail while its words still lie in the socket: what
+/// is read next tells how the connection ended.
+fn left_to_reading<T>(written: Poll<io::Result<T>>, as_if: T) -> Poll<io::Result<T>> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match written {
+        Poll::Ready(Err(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+            Poll::Ready(Ok(as_if))
+        }
+        other => other,
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(match &mut this.stream {
+        let read = ready!(match &mut this.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        })?;
+        });
+        if let Err(error) = read {
+            if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                let _ = this.meter.tls_failure.set(failure.clone());
+            }
+            return Poll::Ready(Err(error));
+        }
         let come = &buf.filled()[before..];
         Poll::Ready(if come.is_empty() { Ok(()) } else { this.see(come) })
     }
@@ -157,7 +182,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Stream::Tls(tls) => left_to_reading(Pin::new(tls).poll_write(cx, buf), buf.len()),
         }
     }
 
@@ -168,7 +193,10 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => {
+                let all = bufs.iter().map(|buf| buf.len()).sum();
+                left_to_reading(Pin::new(tls).poll_write_vectored(cx, bufs), all)
+            }
         }
     }
 
@@ -182,7 +210,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Stream::Tls(tls) => left_to_reading(Pin::new(tls).poll_flush(cx), ()),
         }
     }
 

@@ -3,7 +3,7 @@
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -14,7 +14,7 @@ use super::{
     Tester,
     change::Change,
     create,
-    draft::UpdateBody,
+    draft::{Rules, UpdateBody},
     model::{Endpoint, Status},
     queries::{self, Filter},
     secrets, signing_secret, states, subscriptions,
@@ -154,7 +154,8 @@ async fn read(
 
 /// Change an endpoint
 ///
-/// Answers when what is sent is sent by the new settings.
+/// Answers when what is sent is sent by the new settings. A patch that changes nothing leaves the version as it is, and no trace
+/// in the audit log.
 #[utoipa::path(patch, path = "/v1/endpoints/{endpoint_id}", operation_id = "update_endpoint", tag = "Endpoints",
     security(("key" = ["write"])), params(IfMatch), request_body = UpdateBody, responses(
         (status = 200, description = "The endpoint as it is now.", body = Endpoint,
@@ -178,11 +179,18 @@ async fn update(
         .map_err(ApiError::internal)?;
     let secret = secrets::current(&context, change.db(), tenant.id, id).await?;
     let format = context.formats.named(change.db(), tenant.id, body.format(&stored, &settings)).await?;
-    let (checked, fields) = body.check(format, &stored, custom, &secret, &context.policy, &settings)?;
-    let sealed = secrets::seal_headers(&context.vault, tenant.id, id, &checked.headers)?;
     let now = context.clock.now();
-    queries::update(change.db(), tenant.id, id, &checked, sealed.as_deref(), now).await?;
+    let rules = Rules { policy: &context.policy, tenant: &settings, now };
+    let (checked, fields) = body.check(format, &stored, custom.clone(), &secret, rules)?;
+    if checked.is_stored(&stored, &custom) {
+        return Ok(tagged(StatusCode::OK, &view(&context, tenant.id, stored)?)?.into_response());
+    }
+    let sealed = secrets::seal(&context.vault, tenant.id, id, &checked)?;
+    queries::update(change.db(), tenant.id, id, &checked, &sealed, now).await?;
     queries::set_patterns(change.db(), tenant.id, id, &checked.patterns, now).await?;
+    if fields.contains(&"url") {
+        queries::unthrottle(change.db(), tenant.id, id).await?;
+    }
     let endpoint = found(&context, change.db(), tenant.id, id).await?;
     change.commit(&tenant.actor, "endpoint.update", &fields, tagged(StatusCode::OK, &endpoint)?).await
 }

@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, header};
 use bytes::{BufMut, Bytes, BytesMut};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use super::target::Target;
+use super::target::{Target, Unusable};
 use crate::{
-    egress::{Exchange, Outbound, Sender},
+    egress::{ClientIdentity, ErrorClass, Exchange, Outbound, Sender},
     formats::Format,
     queue::{
         Cause,
@@ -85,13 +85,21 @@ impl Request<'_> {
     /// Sends, and waits for what comes of it.
     pub async fn send(self, sender: &Sender, clock: &Clock) -> (Attempt, Observed) {
         let Self { plan, occasion, headers, body } = self;
-        let exchange = match &plan.target.url {
-            None => None,
-            Some(url) => Some(
-                sender.post(Outbound { url, identity: None, headers, body, timeout: plan.timeout }).await,
-            ),
+        let exchange = match (&plan.target.url, &plan.target.identity) {
+            (None, _) => Err(URL_REFUSED),
+            // Never without it: who gets the request would not know who has sent it.
+            (_, Err(Unusable)) => Err(CERTIFICATE_UNUSABLE),
+            (Some(url), Ok(identity)) => {
+                let (identity, timeout) = (identity.as_ref(), plan.timeout);
+                Ok(sender.post(Outbound { url, identity, headers, body, timeout }).await)
+            }
         };
-        let (observed, error, response) = observe(&plan.format, exchange.as_ref(), clock.now());
+        let now = clock.now();
+        let (observed, mut error, response) = observe(&plan.format, exchange.as_ref(), now);
+        if let (Some((class, detail)), Ok(Some(identity))) = (&mut error, &plan.target.identity) {
+            detail.push_str(&expired(class, identity, now));
+        }
+        let exchange = exchange.ok();
         let timings = exchange.as_ref().map(|exchange| exchange.timings).unwrap_or_default();
         metrics()
             .attempt(error.as_ref().map(|(class, _)| *class), Duration::from_millis(timings.total_ms.into()));
@@ -117,12 +125,23 @@ impl Request<'_> {
     }
 }
 
+/// The class of an answer that is no success.
+const RESPONSE_STATUS: &str = "response_status";
+
 type Seen = (Observed, Option<(&'static str, String)>, Option<Response>);
 
-fn observe(format: &Format, exchange: Option<&Exchange>, now: Timestamp) -> Seen {
-    const REFUSED: &str = "the endpoint's URL is not allowed as a target";
-    let Some(exchange) = exchange else {
-        return (Observed::NoResponse, Some(("refused_target", REFUSED.to_owned())), None);
+/// Why nothing was sent: class and sentence.
+type NotSent = (ErrorClass, &'static str);
+const URL_REFUSED: NotSent = (ErrorClass::RefusedTarget, "the endpoint's URL is not allowed as a target");
+const CERTIFICATE_UNUSABLE: NotSent =
+    (ErrorClass::Tls, "the endpoint's client certificate can't be used any more: give it a new one");
+
+fn observe(format: &Format, exchange: Result<&Exchange, &NotSent>, now: Timestamp) -> Seen {
+    let exchange = match exchange {
+        Ok(exchange) => exchange,
+        Err((class, detail)) => {
+            return (Observed::NoResponse, Some((class.as_str(), (*detail).to_owned())), None);
+        }
     };
     match &exchange.result {
         Err(error) => (Observed::NoResponse, Some((error.class.as_str(), error.detail.to_string())), None),
@@ -132,7 +151,7 @@ fn observe(format: &Format, exchange: Option<&Exchange>, now: Timestamp) -> Seen
             let observed =
                 Observed::Response { status, retry_after: retry_after.and_then(|text| wait(text, now)) };
             let error =
-                (!format.success.accepts(status)).then(|| ("response_status", diagnosis(format, status)));
+                (!format.success.accepts(status)).then(|| (RESPONSE_STATUS, diagnosis(format, status)));
             let mut headers = BytesMut::new();
             for (name, value) in &response.headers {
                 headers.put_slice(name.as_str().as_bytes());
@@ -168,6 +187,18 @@ fn diagnosis(format: &Format, status: u16) -> String {
             format.name
         ),
         _ => format!("the receiver answered {status}, which is not a success"),
+    }
+}
+
+/// What is added to the diagnosis where our own certificate may be why: receivers refuse it in the handshake, cut the connection
+/// or answer that they know nobody.
+fn expired(class: &str, identity: &ClientIdentity, now: Timestamp) -> String {
+    let suspicious = [ErrorClass::Tls.as_str(), ErrorClass::Reset.as_str(), RESPONSE_STATUS];
+    if suspicious.contains(&class) && identity.facts().has_expired(now.datetime()) {
+        let not_after = Timestamp::from(identity.facts().not_after);
+        format!("; the endpoint's client certificate has expired ({not_after})")
+    } else {
+        String::new()
     }
 }
 

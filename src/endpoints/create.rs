@@ -6,7 +6,7 @@ use axum::{extract::State, http::StatusCode};
 
 use super::{
     Tester,
-    draft::CreateBody,
+    draft::{CreateBody, Rules},
     model::Endpoint,
     queries::{self, ENDPOINTS_MAX},
     secrets,
@@ -38,15 +38,16 @@ pub async fn add(
     let location = locations::queries::lock(work, tenant, wanted).await?.ok_or_else(no_location)?.id;
     let settings = queries::tenant_settings(work, tenant).await?.ok_or(ApiError::NotFound)?;
     let format = context.formats.named(work, tenant, body.format(&settings)).await?;
-    let (checked, secret) = body.check(format, &context.policy, &settings)?;
     let now = context.clock.now();
+    let rules = Rules { policy: &context.policy, tenant: &settings, now };
+    let (checked, secret) = body.check(format, rules)?;
     let id: EndpointId = context.clock.mint_in(location.shard());
-    let sealed = secrets::seal_headers(&context.vault, tenant, id, &checked.headers)?;
+    let sealed = secrets::seal(&context.vault, tenant, id, &checked)?;
     let (_, total) = queries::counts(&mut **work, tenant).await?;
     if total >= ENDPOINTS_MAX {
         return Err(ApiError::Conflict(format!("A tenant has at most {ENDPOINTS_MAX} endpoints.").into()));
     }
-    queries::insert(work, tenant, location, id, &checked, sealed.as_deref(), now).await?;
+    queries::insert(work, tenant, location, id, &checked, &sealed, now).await?;
     queries::set_patterns(work, tenant, id, &checked.patterns, now).await?;
     secrets::make_current(work, context, tenant, id, &secret, now, Duration::ZERO).await?;
     control::reroute(&mut **work, location).await?;

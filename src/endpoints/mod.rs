@@ -6,6 +6,7 @@
 mod api;
 pub mod attempt;
 mod change;
+pub mod client_certificate;
 mod create;
 mod draft;
 mod formats;

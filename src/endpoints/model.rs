@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::client_certificate::ClientCertificate;
 use crate::{
     egress::{CustomHeaders, EndpointUrl},
     types::{EndpointId, LocationId, Timestamp, event_type::Pattern, secret::SigningSecret, text::Name},
@@ -71,6 +72,7 @@ pub struct Endpoint {
     pub retry_schedule_s: Option<Vec<i32>>,
     #[schema(value_type = Metadata)]
     pub metadata: Value,
+    pub client_certificate: Option<ClientCertificate>,
     pub status: Status,
     /// Why it is not active; `null`: it is.
     pub status_reason: Option<String>,
@@ -85,7 +87,8 @@ pub struct Endpoint {
     /// Deliveries that wait; counted up to 10,000.
     #[schema(minimum = 0, maximum = 10000, examples(0))]
     pub pending_count: i64,
-    /// Until when attempts are put off because too many have failed.
+    /// Most attempts fail (at least 70 % of 10 or more within 5 minutes), so requests go out one at a time, and the next one not before
+    /// this. One that succeeds ends it, and so does a resume or another URL. `null`: it is not so.
     pub throttled_until: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

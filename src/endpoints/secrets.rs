@@ -1,15 +1,16 @@
-//! Signing secrets and custom headers: sealed before they are stored, opened where they are used.
+//! Signing secrets, custom headers and keys of client certificates: sealed before they are stored, opened where they are used.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use super::{client_certificate::SealedClientCertificate, draft::Checked};
 use crate::{
     auth::Context,
     seal::{Purpose, SealError, Vault},
     types::{EndpointId, TenantId, Timestamp, secret::SigningSecret},
-    web::ApiError,
+    web::{ApiError, Patch},
 };
 
 /// Longest grace period of a rotated secret.
@@ -23,8 +24,29 @@ pub fn headers_purpose(tenant: TenantId, endpoint: EndpointId) -> Purpose {
     Purpose { what: "custom headers", tenant: tenant.uuid(), owner: endpoint.uuid(), item: Uuid::nil() }
 }
 
+/// What is sealed of an endpoint, as it is stored.
+pub struct Sealed {
+    pub headers: Option<Vec<u8>>,
+    /// `Absent`: it stays as it is.
+    pub client_certificate: Patch<SealedClientCertificate>,
+}
+
+pub fn seal(
+    vault: &Vault,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    checked: &Checked,
+) -> Result<Sealed, ApiError> {
+    let client_certificate = match &checked.client_certificate {
+        Patch::Absent => Patch::Absent,
+        Patch::Null => Patch::Null,
+        Patch::Value(new) => Patch::Value(new.seal(vault, tenant, endpoint).map_err(ApiError::internal)?),
+    };
+    Ok(Sealed { headers: seal_headers(vault, tenant, endpoint, &checked.headers)?, client_certificate })
+}
+
 /// `None` where there is nothing to seal.
-pub fn seal_headers(
+fn seal_headers(
     vault: &Vault,
     tenant: TenantId,
     endpoint: EndpointId,

@@ -11,15 +11,15 @@ use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::secrets;
+use super::{client_certificate, secrets};
 use crate::{
-    egress::{CustomHeaders, EndpointUrl, Policy, SchemeRule},
+    egress::{ClientIdentity, CustomHeaders, EndpointUrl, IdentityRefusal, Policy, SchemeRule},
     format_book::FormatBook,
     formats::{EventView, Format},
     queue::refill::EventBody,
     seal::Vault,
     signing::{POSTHASTE_ATTEMPT, Signer, WEBHOOK_ID},
-    types::{EndpointId, EventId, LocationId, TenantId, Timestamp, secret::SigningSecret},
+    types::{EndpointId, EventId, LocationId, TenantId, Timestamp, hex, secret::SigningSecret},
     web::ApiError,
 };
 
@@ -38,14 +38,22 @@ pub struct Target {
     pub failing: bool,
     pub max_in_flight: u32,
     pub rate_per_s: Option<u32>,
+    pub throttled_until: Option<Timestamp>,
+    pub throttle_resets: i32,
     timeout_ms: Option<u32>,
     retry_schedule_s: Option<Vec<u32>>,
     headers: CustomHeaders,
+    /// What the receiver is shown if it asks who is calling. `Unusable`: nothing is sent.
+    pub identity: Result<Option<Arc<ClientIdentity>>, Unusable>,
     /// Live secrets, newest first, each until it ends.
     secrets: Vec<(SigningSecret, Option<Timestamp>)>,
     tenant_text: String,
     location_text: String,
 }
+
+/// It has a client certificate, which can't be used any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Unusable;
 
 impl Target {
     pub fn timeout(&self, format: &Format) -> Duration {
@@ -150,10 +158,19 @@ pub struct History {
     location_text: String,
 }
 
+/// What an attempt was sent with, besides its body.
+pub struct AsSent {
+    pub url: String,
+    pub headers: HeaderMap,
+    /// Of what the receiver was shown if it asked who is calling.
+    pub client_certificate_sha256: Option<String>,
+}
+
 struct Version {
     number: i32,
     url: String,
     headers: CustomHeaders,
+    client_certificate_sha256: Option<Vec<u8>>,
     made_at: Timestamp,
 }
 
@@ -165,7 +182,7 @@ impl History {
         endpoint: EndpointId,
     ) -> Result<Option<Self>, ApiError> {
         let rows = sqlx::query!(
-            r#"SELECT e.location_id AS "location_id: LocationId", v.version, v.url, v.headers_sealed,
+            r#"SELECT e.location_id AS "location_id: LocationId", v.version, v.url, v.headers_sealed, v.client_certificate_sha256,
                    v.created_at AS "made_at: Timestamp"
                FROM endpoints e JOIN endpoint_versions v ON v.tenant_id = e.tenant_id AND v.endpoint_id = e.id
                WHERE e.tenant_id = $1 AND e.id = $2 AND e.deleted_at IS NULL ORDER BY v.version DESC"#,
@@ -180,7 +197,13 @@ impl History {
             let headers = secrets::open_headers(vault, tenant, endpoint, row.headers_sealed.as_deref())
                 .map_err(ApiError::internal)?;
             let headers = parse_custom(&headers);
-            versions.push(Version { number: row.version, url: row.url, headers, made_at: row.made_at });
+            versions.push(Version {
+                number: row.version,
+                url: row.url,
+                headers,
+                client_certificate_sha256: row.client_certificate_sha256,
+                made_at: row.made_at,
+            });
         }
         let mut live = Vec::new();
         for one in secrets::all(&mut *db, tenant, endpoint).await? {
@@ -196,7 +219,7 @@ impl History {
         render(format, event_id, event, &self.tenant_text, &self.location_text)
     }
 
-    /// URL and headers of the attempt that was made at `at` with the endpoint's version `version`.
+    /// What the attempt was sent with that was made at `at` with the endpoint's version `version`.
     pub fn as_sent(
         &self,
         version: i32,
@@ -205,7 +228,7 @@ impl History {
         number: i32,
         at: Timestamp,
         body: &[u8],
-    ) -> Option<(String, HeaderMap)> {
+    ) -> Option<AsSent> {
         let place = self.versions.iter().position(|known| known.number <= version)?;
         let known = self.versions.get(place)?;
         // The owner signs with the secrets that it read with this version, until it has read the next one: an attempt from
@@ -219,8 +242,19 @@ impl History {
             .filter(|(_, made_at, ends_at)| *made_at <= read_at && ends_at.is_none_or(|end| end > read_at));
         let signer = signer(format, &live.map(|(secret, ..)| secret.clone()).collect::<Vec<_>>())?;
         let headers = request_headers(&known.headers, &signer, event_id, number, at, body);
-        Some((known.url.clone(), headers))
+        let client_certificate_sha256 = known.client_certificate_sha256.as_deref().map(hex);
+        Some(AsSent { url: known.url.clone(), headers, client_certificate_sha256 })
     }
+}
+
+fn usable(
+    endpoint: EndpointId,
+    identity: Option<Result<ClientIdentity, Vec<IdentityRefusal>>>,
+) -> Result<Option<Arc<ClientIdentity>>, Unusable> {
+    identity.transpose().map(|identity| identity.map(Arc::new)).map_err(|refusals| {
+        tracing::error!(%endpoint, ?refusals, "the client certificate of an endpoint can't be used any more; its deliveries fail");
+        Unusable
+    })
 }
 
 /// The targets of these endpoints. One that can't be opened or no longer exists is missing.
@@ -237,8 +271,9 @@ pub async fn load(
         r#"
         SELECT e.tenant_id AS "tenant_id: TenantId", e.id AS "id: EndpointId", e.location_id AS "location_id: LocationId",
             e.version, e.url, e.format_version, e.rate_limit_per_s, e.max_in_flight, e.timeout_ms, e.retry_schedule_s, e.headers_sealed,
+            e.client_certificate, e.client_key_sealed,
             (e.paused_at IS NOT NULL OR e.deleted_at IS NOT NULL OR h.disabled_at IS NOT NULL) AS "held!",
-            (h.failing_since IS NOT NULL) AS "failing!",
+            (h.failing_since IS NOT NULL) AS "failing!", h.throttled_until AS "throttled_until: Timestamp", h.throttle_resets,
             s.ids AS "secret_ids!", s.sealed AS "secrets_sealed!", s.ends AS "secret_ends!: Vec<Option<Timestamp>>"
         FROM unnest($1::int[], $2::uuid[]) AS wanted(shard, id)
         JOIN endpoints e ON e.shard = wanted.shard AND e.id = wanted.id
@@ -269,9 +304,15 @@ pub async fn load(
             })
             .collect();
         let custom = secrets::open_headers(vault, row.tenant_id, row.id, row.headers_sealed.as_deref());
-        let (opened, custom) = match (opened, custom) {
-            (Ok(opened), Ok(custom)) => (opened, custom),
-            (Err(error), _) | (_, Err(error)) => {
+        let identity = match (&row.client_certificate, &row.client_key_sealed) {
+            (Some(chain_pem), Some(key_sealed)) => {
+                client_certificate::open(vault, row.tenant_id, row.id, chain_pem, key_sealed).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let (opened, custom, identity) = match (opened, custom, identity) {
+            (Ok(opened), Ok(custom), Ok(identity)) => (opened, custom, identity),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                 tracing::error!(endpoint = %row.id, %error, "the secrets of an endpoint can't be opened; its deliveries wait");
                 continue;
             }
@@ -287,11 +328,14 @@ pub async fn load(
             failing: row.failing,
             max_in_flight: positive(Some(row.max_in_flight)).unwrap_or(1),
             rate_per_s: positive(row.rate_limit_per_s),
+            throttled_until: row.throttled_until,
+            throttle_resets: row.throttle_resets,
             timeout_ms: positive(row.timeout_ms),
             retry_schedule_s: row
                 .retry_schedule_s
                 .map(|steps| steps.into_iter().filter_map(|step| u32::try_from(step).ok()).collect()),
             headers: parse_custom(&custom),
+            identity: usable(row.id, identity),
             secrets: opened,
             tenant_text: row.tenant_id.to_string(),
             location_text: row.location_id.to_string(),

@@ -181,7 +181,8 @@ impl Tester {
                 .await?;
         let format = context.formats.one(&mut *connection, format_version).await?;
         drop(connection);
-        let target = loaded.into_values().next().ok_or(ApiError::NotFound)?;
+        let opened = loaded.into_values().next();
+        let target = opened.ok_or_else(|| ApiError::internal("an endpoint that can't be opened"))?;
         let format = format.ok_or_else(|| ApiError::internal("an endpoint without format"))?;
         if format.requires_data_object() && !event.data.starts_with(b"{") {
             return Err(ApiError::invalid(

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::{
     change::etag,
+    client_certificate::ClientCertificate,
     model::{Endpoint, FAILING_REASON, Status},
     queries::{self, Stored},
     secrets,
@@ -37,6 +38,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         timeout_ms: stored.timeout_ms,
         retry_schedule_s: stored.retry_schedule_s,
         metadata: stored.metadata,
+        client_certificate: stored.client_certificate.map(ClientCertificate::of_chain).transpose()?,
         status,
         status_reason,
         failing_since: stored.failing_since,
@@ -45,7 +47,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         last_failure_at: stored.last_failure_at,
         last_error: stored.last_error,
         pending_count: stored.pending_count,
-        throttled_until: None,
+        throttled_until: stored.throttled_until,
         created_at: stored.created_at,
         updated_at: stored.updated_at,
         secret: None,

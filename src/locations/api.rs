@@ -76,6 +76,8 @@ async fn read(
 }
 
 /// Change a location
+///
+/// A patch that changes nothing leaves no trace.
 #[utoipa::path(patch, path = "/v1/locations/{location_id}", operation_id = "update_location", tag = "Locations",
     security(("key" = ["write"])), request_body = UpdateBody, responses(
         (status = 200, description = "The location as it is now.", body = Location),
@@ -89,7 +91,11 @@ async fn update(
     let mut transaction = context.begin(tenant.id).await?;
     let mut location =
         queries::lock(&mut transaction, tenant.id, &location).await?.ok_or(ApiError::NotFound)?;
+    let before = location.clone();
     let fields = body.apply(&mut location)?;
+    if location == before {
+        return Ok(Json(location));
+    }
     location.updated_at = context.clock.now();
     queries::update(&mut *transaction, tenant.id, &location)
         .await

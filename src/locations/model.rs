@@ -100,7 +100,7 @@ described!(
 );
 
 /// A tenant's site, brand or number.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Location {
     pub id: LocationId,
     #[schema(value_type = Name)]

@@ -70,6 +70,15 @@ impl Finished {
     }
 }
 
+/// The circuit breaker of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// When the next attempt may begin; `None`: it is closed.
+    pub until: Option<Timestamp>,
+    /// Resets by hand that its owner knew of. It says nothing about the time after another one.
+    pub resets: i32,
+}
+
 /// What an endpoint's attempts say about it.
 #[derive(Clone, Debug)]
 pub struct HealthChange {
@@ -79,6 +88,7 @@ pub struct HealthChange {
     pub error: Option<String>,
     pub failing: Option<bool>,
     pub disabled: Option<&'static str>,
+    pub throttle: Option<Throttle>,
     /// Whether the tenant may be told, if it asks for it.
     pub told: bool,
 }
@@ -199,9 +209,11 @@ pub async fn finish(
                 failing_since = CASE WHEN c.failing THEN coalesce(t.failing_since, c.failure_at)
                                      WHEN NOT c.failing THEN NULL ELSE t.failing_since END,
                 disabled_at = CASE WHEN c.disabled IS NULL THEN t.disabled_at ELSE coalesce(t.disabled_at, c.failure_at) END,
-                disabled_reason = CASE WHEN t.disabled_at IS NULL THEN c.disabled ELSE t.disabled_reason END
+                disabled_reason = CASE WHEN t.disabled_at IS NULL THEN c.disabled ELSE t.disabled_reason END,
+                throttled_until = CASE WHEN c.resets = t.throttle_resets THEN c.throttled_until ELSE t.throttled_until END
             FROM unnest($41::int[], $42::uuid[], $43::timestamptz[], $44::timestamptz[], $45::text[], $46::bool[],
-                $47::text[], $52::bool[]) AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled, told)
+                $47::text[], $52::bool[], $53::int[], $54::timestamptz[])
+                AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled, told, resets, throttled_until)
             JOIN endpoint_health o ON o.shard = c.shard AND o.endpoint_id = c.endpoint_id
             WHERE t.shard = c.shard AND t.endpoint_id = c.endpoint_id AND (c.shard IN (SELECT f.shard FROM fence f)) IS TRUE
             RETURNING t.shard, t.endpoint_id, t.tenant_id, c.told, greatest(c.success_at, c.failure_at) AS at, ARRAY[
@@ -277,7 +289,9 @@ pub async fn finish(
         &done_latencies as _,
         &failed_hours,
         &failed_told,
-        &h.told
+        &h.told,
+        &h.resets as _,
+        &h.throttled_until as _
     )
     .fetch_all(db)
     .await?;
@@ -379,6 +393,8 @@ struct HealthColumns<'a> {
     failing: Vec<Option<bool>>,
     disabled: Vec<Option<&'a str>>,
     told: Vec<bool>,
+    resets: Vec<Option<i32>>,
+    throttled_until: Vec<Option<OffsetDateTime>>,
 }
 
 impl<'a> HealthColumns<'a> {
@@ -393,6 +409,9 @@ impl<'a> HealthColumns<'a> {
             columns.failing.push(change.failing);
             columns.disabled.push(change.disabled);
             columns.told.push(change.told);
+            columns.resets.push(change.throttle.map(|throttle| throttle.resets));
+            let until = change.throttle.and_then(|throttle| throttle.until);
+            columns.throttled_until.push(until.map(Timestamp::datetime));
         }
         columns
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 
-use self::queries::{Answers, EndpointHeaders, Secrets, Table, VersionHeaders};
+use self::queries::{Answers, ClientKeys, EndpointHeaders, Secrets, Table, VersionHeaders};
 use crate::seal::{SealError, Vault};
 
 /// Passes without progress over records that others have locked, before they are left to another run.
@@ -52,6 +52,7 @@ pub async fn run(
         // Before the versions: a change of an endpoint copies its headers into a new version, as they are then.
         table::<EndpointHeaders>(db, vault, &mut tell).await?,
         table::<VersionHeaders>(db, vault, &mut tell).await?,
+        table::<ClientKeys>(db, vault, &mut tell).await?,
         table::<Secrets>(db, vault, &mut tell).await?,
         table::<Answers>(db, vault, &mut tell).await?,
     ])

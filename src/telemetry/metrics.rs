@@ -69,6 +69,7 @@ pub struct Metrics {
     pub attempts_in_flight: Gauge,
     pub results_waiting: Gauge,
     pub scheduler_lanes: Gauge,
+    pub scheduler_lanes_throttled: Gauge,
     pub scheduler_rows: Gauge,
     pub due_lag: Gauge,
     pub shards_owned: Gauge,
@@ -162,6 +163,10 @@ impl Metrics {
             attempts_in_flight: make.gauge("posthaste_attempts_in_flight", "Attempts under way"),
             results_waiting: make.gauge("posthaste_results_waiting", "Results that are not on disk yet"),
             scheduler_lanes: make.gauge("posthaste_scheduler_lanes", "Endpoints that the scheduler knows"),
+            scheduler_lanes_throttled: make.gauge(
+                "posthaste_scheduler_lanes_throttled",
+                "Endpoints among them whose circuit breaker is open: they get one request at a time",
+            ),
             scheduler_rows: make.gauge(
                 "posthaste_scheduler_rows",
                 "Deliveries held in memory, ready to be sent; the rest of the queue is in Postgres alone",

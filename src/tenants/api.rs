@@ -67,6 +67,8 @@ async fn read(operator: Operator, Path(id): Path<TenantId>) -> Result<Json<Tenan
 }
 
 /// Change a tenant
+///
+/// A patch that changes nothing leaves no trace.
 #[utoipa::path(patch, path = "/v1/tenants/{tenant_id}", operation_id = "update_tenant", tag = "Tenants",
     security(("operator" = [])), request_body = UpdateBody, responses(
         (status = 200, description = "The tenant as it is now.", body = Tenant),
@@ -79,7 +81,11 @@ async fn update(
 ) -> Result<Json<Tenant>, ApiError> {
     let mut transaction = operator.pool.begin().await?;
     let mut tenant = queries::lock(&mut transaction, id).await?.ok_or(ApiError::NotFound)?;
+    let before = tenant.clone();
     let fields = body.apply(&mut tenant)?;
+    if tenant == before {
+        return Ok(Json(tenant));
+    }
     tenant.updated_at = context.clock.now();
     queries::update(&mut transaction, &tenant).await.on_constraint(EXTERNAL_ID_KEY, external_id_taken)?;
     let act = audit::Act { action: "tenant.update", resource: &id.to_string(), fields: &fields };

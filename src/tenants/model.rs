@@ -22,7 +22,7 @@ const FAILING_DAYS_MAX: u16 = 30;
 const RETENTION_DAYS_MAX: u16 = 3_650;
 
 /// A customer account of the platform.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Tenant {
     pub id: TenantId,
     #[schema(value_type = Name)]

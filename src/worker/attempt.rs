@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     keeper::Lease,
-    retry::{Next, RetryPolicy, decide},
+    retry::{Next, RetryPolicy, decide, sign},
+    scheduler::Sign,
 };
 use crate::{
     egress::Sender,
@@ -46,7 +47,7 @@ impl Plan {
 /// What came of an attempt.
 pub enum Outcome {
     /// Sent, with whatever result.
-    Sent { finished: Box<Finished>, next: Next },
+    Sent { finished: Box<Finished>, next: Next, sign: Sign },
     /// Not sent, or cut off in the middle: the lease has ended. The row stays as it is.
     Cut,
 }
@@ -97,5 +98,5 @@ pub async fn attempt(
         attempt: Some(attempt),
         verdict,
     };
-    Outcome::Sent { finished: Box::new(finished), next }
+    Outcome::Sent { finished: Box::new(finished), next, sign: sign(observed, next) }
 }

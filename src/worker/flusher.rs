@@ -17,7 +17,7 @@ use super::{health::Health, owner::Message, retry::Next};
 use crate::{
     queue::{
         Turn, control,
-        finish::{self, Applied, Finished, HealthChange, Verdict},
+        finish::{self, Applied, Finished, HealthChange, Throttle, Verdict},
     },
     telemetry::metrics::metrics,
     types::{EndpointId, EventId, LocationId, Timestamp},
@@ -42,6 +42,8 @@ pub struct Item {
     pub finished: Finished,
     pub next: Next,
     pub was_failing: bool,
+    /// What has become of the endpoint's circuit breaker.
+    pub throttle: Option<Throttle>,
 }
 
 /// What became of a result.
@@ -130,7 +132,7 @@ impl Flusher {
     async fn write(&mut self, node: Uuid, items: Vec<Item>) -> Report {
         let mut rerouted = Vec::new();
         for item in &items {
-            self.health.note(&item.finished, item.next, item.was_failing);
+            self.health.note(&item.finished, item.next, item.was_failing, item.throttle);
             if item.next == Next::Gone {
                 rerouted.push(item.location_id);
             }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::retry::Next;
 use crate::{
-    queue::finish::{Finished, HealthChange},
+    queue::finish::{Finished, HealthChange, Throttle},
     types::{EndpointId, Timestamp},
 };
 
@@ -22,8 +22,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// `was_failing`: as far as the sender knew.
-    pub fn note(&mut self, finished: &Finished, next: Next, was_failing: bool) {
+    /// `was_failing`: as far as the sender knew. `throttle`: where it has changed.
+    pub fn note(&mut self, finished: &Finished, next: Next, was_failing: bool, throttle: Option<Throttle>) {
         let id = finished.endpoint_id;
         let Some(attempt) = &finished.attempt else { return };
         let change = self.pending.entry(id).or_insert_with(|| HealthChange {
@@ -33,8 +33,10 @@ impl Health {
             error: None,
             failing: None,
             disabled: None,
+            throttle: None,
             told: false,
         });
+        change.throttle = throttle.or(change.throttle);
         if let Some((_, detail)) = &attempt.error {
             change.failure_at = later(change.failure_at, attempt.at);
             change.error = Some(detail.clone());
@@ -148,12 +150,12 @@ mod tests {
     #[test]
     fn a_busy_endpoint_is_written_once_a_second_with_what_came_last() {
         let (mut health, one) = (Health::default(), endpoint(1));
-        health.note(&result(one, 1, None), Next::Succeeded, false);
+        health.note(&result(one, 1, None), Next::Succeeded, false, None);
         assert_eq!(health.due(0).len(), 1);
         for at_s in [5, 3, 4] {
-            health.note(&result(one, at_s, None), Next::Succeeded, false);
+            health.note(&result(one, at_s, None), Next::Succeeded, false, None);
         }
-        health.note(&result(one, 2, Some("too late")), RETRY, false);
+        health.note(&result(one, 2, Some("too late")), RETRY, false, None);
         assert!(health.due(WRITE_EVERY_US - 1).is_empty() && !health.is_empty());
         let due = health.due(WRITE_EVERY_US).pop().unwrap();
         assert_eq!(due.success_at.unwrap().unix_s(), 5);
@@ -165,25 +167,41 @@ mod tests {
     #[test]
     fn a_change_of_state_is_written_at_once() {
         let (mut health, one) = (Health::default(), endpoint(1));
-        health.note(&result(one, 1, None), Next::Succeeded, false);
+        health.note(&result(one, 1, None), Next::Succeeded, false, None);
         assert_eq!(health.due(0).len(), 1);
-        health.note(&result(one, 2, Some("no")), Next::Exhausted, false);
+        health.note(&result(one, 2, Some("no")), Next::Exhausted, false, None);
         assert_eq!(health.due(1)[0].failing, Some(true));
-        health.note(&result(one, 3, Some("no")), RETRY, false);
+        health.note(&result(one, 3, Some("no")), RETRY, false, None);
         assert!(health.due(2).is_empty(), "a retry is no news");
-        health.note(&result(one, 4, None), Next::Succeeded, false);
+        health.note(&result(one, 4, None), Next::Succeeded, false, None);
         assert_eq!(health.due(3)[0].failing, Some(false), "the sender did not know that it was failing");
-        health.note(&result(one, 5, Some("gone")), Next::Gone, false);
+        health.note(&result(one, 5, Some("gone")), Next::Gone, false, None);
         assert!(health.due(4)[0].disabled.is_some());
+    }
+
+    #[test]
+    fn what_is_said_last_of_the_breaker_is_written() {
+        let (mut health, one) = (Health::default(), endpoint(1));
+        let until =
+            |at_s: i64| Throttle { until: Some(Timestamp::from_unix_us(at_s * 1_000_000)), resets: 3 };
+        health.note(&result(one, 1, Some("no")), RETRY, false, Some(until(2)));
+        health.note(&result(one, 2, Some("no")), RETRY, false, None);
+        assert_eq!(health.due(0)[0].throttle, Some(until(2)));
+        health.note(&result(one, 3, Some("no")), RETRY, false, Some(until(5)));
+        let closed = Throttle { until: None, resets: 3 };
+        health.note(&result(one, 4, None), Next::Succeeded, false, Some(closed));
+        assert_eq!(health.due(WRITE_EVERY_US)[0].throttle, Some(closed));
+        health.note(&result(one, 5, None), Next::Succeeded, false, None);
+        assert_eq!(health.due(3 * WRITE_EVERY_US)[0].throttle, None, "no news");
     }
 
     #[test]
     fn what_came_last_of_a_batch_decides() {
         let (mut health, one, two) = (Health::default(), endpoint(1), endpoint(2));
-        health.note(&result(one, 1, Some("no")), Next::Exhausted, false);
-        health.note(&result(one, 2, None), Next::Succeeded, false);
-        health.note(&result(two, 1, None), Next::Succeeded, true);
-        health.note(&result(two, 2, Some("no")), Next::Exhausted, true);
+        health.note(&result(one, 1, Some("no")), Next::Exhausted, false, None);
+        health.note(&result(one, 2, None), Next::Succeeded, false, None);
+        health.note(&result(two, 1, None), Next::Succeeded, true, None);
+        health.note(&result(two, 2, Some("no")), Next::Exhausted, true, None);
         let mut due = health.due(0);
         due.sort_unstable_by_key(|change| change.endpoint_id);
         assert_eq!(due.iter().map(|change| change.failing).collect::<Vec<_>>(), [Some(false), Some(true)]);
@@ -192,7 +210,12 @@ mod tests {
     #[test]
     fn deliveries_that_ended_without_an_attempt_say_nothing_of_their_endpoint() {
         let mut health = Health::default();
-        health.note(&Finished { attempt: None, ..result(endpoint(1), 1, None) }, Next::Exhausted, false);
+        health.note(
+            &Finished { attempt: None, ..result(endpoint(1), 1, None) },
+            Next::Exhausted,
+            false,
+            None,
+        );
         assert!(health.is_empty());
     }
 }

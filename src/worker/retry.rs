@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use super::scheduler::Sign;
 use crate::{endpoints::attempt::Observed, formats::SuccessRule};
 
 /// Longest `Retry-After` that is obeyed.
@@ -57,6 +58,16 @@ pub fn decide(observed: Observed, step: u16, policy: &RetryPolicy, rng: &mut imp
             let scheduled = delay.mul_f64(1.0 + rng.random_range(0.0..JITTER_MAX));
             Next::Retry { after: scheduled.max(wanted), step: step.saturating_add(1) }
         }
+    }
+}
+
+/// What the attempt says about the receiver to its circuit breaker. A receiver that asks for less (429) or for no more (410)
+/// is alive, and gets what it asks for.
+pub fn sign(observed: Observed, next: Next) -> Sign {
+    match (next, observed) {
+        (Next::Succeeded, _) => Sign::Good,
+        (Next::Gone, _) | (_, Observed::Response { status: TOO_MANY_REQUESTS, .. }) => Sign::Neither,
+        (Next::Retry { .. } | Next::Exhausted, _) => Sign::Bad,
     }
 }
 
@@ -128,6 +139,27 @@ mod tests {
 
         let once = RetryPolicy { schedule: Vec::new(), ..standard() };
         assert_eq!(next(status(500), 0, &once).0, Next::Exhausted);
+    }
+
+    #[test]
+    fn failures_are_bad_signs_but_for_429_and_the_end() {
+        let policy = standard();
+        let lenient = RetryPolicy { disable_on_410: false, ..standard() };
+        for (observed, step, policy, expected) in [
+            (status(200), 0, &policy, Sign::Good),
+            (status(200), 3, &policy, Sign::Good),
+            (Observed::NoResponse, 0, &policy, Sign::Bad),
+            (Observed::NoResponse, 3, &policy, Sign::Bad),
+            (status(500), 0, &policy, Sign::Bad),
+            (told(503, 120), 0, &policy, Sign::Bad),
+            (status(404), 0, &policy, Sign::Bad),
+            (status(429), 0, &policy, Sign::Neither),
+            (told(429, 120), 3, &policy, Sign::Neither),
+            (status(410), 0, &policy, Sign::Neither),
+            (status(410), 0, &lenient, Sign::Bad),
+        ] {
+            assert_eq!(sign(observed, next(observed, step, policy).0), expected, "{observed:?}");
+        }
     }
 
     /// The clock is a number that the test moves: ten seconds, a minute and five minutes after each failure.

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::helpers::{Answer, Receiver, TestApp, client::PATIENCE, spawn};
+use crate::helpers::{Answer, Authority, Receiver, TestApp, client::PATIENCE, spawn};
 
 /// The binary with these variables set.
 struct Cli(Vec<(&'static str, String)>);
@@ -252,4 +252,52 @@ async fn the_operators_key_is_found_here_and_goes_nowhere_else() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(cli.run(&["completions", shell]).await.expect(0).out.contains("deliveries"), "{shell}");
     }
+}
+
+#[tokio::test]
+async fn a_client_certificate_comes_from_files() {
+    let app = spawn().await;
+    let tenant = app.tenant().await;
+    let cli = Cli::operator(&app).with("POSTHASTE_API_KEY", &tenant.key);
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (first, second) = (authority.client("first"), authority.client("second"));
+    let (chain, key) = (file("client.pem", &first.certificate), file("client.key", &first.private_key));
+    let create =
+        ["endpoints", "create", "--name", "E", "--target", "https://e.example.com/", "--event-types", "*"];
+    let certified = ["--client-certificate", &chain, "--client-key", &key];
+    let made = cli.json(&[&create[..], &certified].concat()).await;
+    assert_eq!(made["client_certificate"]["fingerprint_sha256"], first.fingerprint);
+    let shown = cli.run(&["endpoints", "show", id(&made)]).await.expect(0).out;
+    assert!(shown.contains(&first.fingerprint), "{shown}");
+
+    let update = ["endpoints", "update", id(&made)];
+    let (chain, other_key) =
+        (file("second.pem", &second.certificate), file("second.key", &second.private_key));
+    let mixed =
+        cli.run(&[&update[..], &["--client-certificate", &chain, "--client-key", &key]].concat()).await;
+    assert!(mixed.expect(3).err.contains("/client_certificate/private_key"));
+    let replaced = cli
+        .json(&[&update[..], &["--client-certificate", &chain, "--client-key", &other_key]].concat())
+        .await;
+    assert_eq!(replaced["client_certificate"]["fingerprint_sha256"], second.fingerprint);
+    let renamed = cli.json(&[&update[..], &["--name", "F"]].concat()).await;
+    assert_eq!(renamed["client_certificate"], replaced["client_certificate"]);
+    cli.run(&[&update[..], &["--client-certificate", &chain]].concat()).await.expect(2);
+    cli.run(
+        &[&update[..], &["--no-client-certificate", "--client-certificate", &chain, "--client-key", &key]]
+            .concat(),
+    )
+    .await
+    .expect(2);
+    let gone = dir.path().join("gone");
+    let unread = ["--client-certificate", &chain, "--client-key", gone.to_str().unwrap()];
+    let unread = cli.run(&[&update[..], &unread].concat()).await.expect(2).err;
+    assert!(unread.contains("gone can't be read"), "{unread}");
+    let without = cli.json(&[&update[..], &["--no-client-certificate"]].concat()).await;
+    assert_eq!(without["client_certificate"], Value::Null);
 }

@@ -16,11 +16,12 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::helpers::{
-    Receiver, TestApp,
+    Authority, Receiver, TestApp,
     app::{Tenant, arguments, settings, start},
     client::PATIENCE,
     cluster::fresh_database,
     receiver::Seen,
+    receiver::nowhere,
     sql::Sql,
 };
 
@@ -57,7 +58,7 @@ fn under(vault: &Vault, not: bool) -> String {
     format!(
         r"SELECT count(*) FROM (
             SELECT sealed FROM endpoint_secrets
-            UNION ALL SELECT headers_sealed FROM endpoints UNION ALL SELECT headers_sealed FROM endpoint_versions
+            UNION ALL SELECT headers_sealed FROM endpoints UNION ALL SELECT client_key_sealed FROM endpoints UNION ALL SELECT headers_sealed FROM endpoint_versions
             UNION ALL SELECT answer FROM idempotency WHERE left(encode(answer, 'hex'), 2) = '01'
         ) t(record) WHERE substring(record FROM 1 FOR 5) {is} '\x{stamp}'"
     )
@@ -71,6 +72,8 @@ struct Sealed {
     tenant: Tenant,
     endpoint: Value,
     path: String,
+    /// Has a client certificate; nothing is published to it, and nobody listens where it points.
+    certified: String,
     receiver: Receiver,
 }
 
@@ -84,6 +87,10 @@ async fn sealed() -> Sealed {
     let fields = json!({"headers": {"x-token": HEADER}});
     let endpoint = tenant.endpoint(&receiver.url("/hook"), fields).await;
     let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+    let identity = Authority::new().client("posthaste");
+    let fields = json!({"client_certificate": identity.body(), "event_types": ["contact.created"]});
+    let certified = tenant.endpoint(&nowhere(), fields).await;
+    let certified = format!("/v1/endpoints/{}", certified["id"].as_str().unwrap());
     // A second version, a second secret, an answer to be repeated, and a publish's, which is not sealed.
     tenant.client.patch(&path, json!({"name": "Another name"})).await.expect(200);
     let once = tenant.client.with("idempotency-key", "rotated");
@@ -93,7 +100,7 @@ async fn sealed() -> Sealed {
         .post("/v1/locations/default/events", json!({"type": "message.sent", "data": {}}))
         .await
         .expect(202);
-    let mut sealed = Sealed { settings, app, old, tenant, endpoint, path, receiver };
+    let mut sealed = Sealed { settings, app, old, tenant, endpoint, path, certified, receiver };
     sealed.receiver.next().await;
     sealed
 }
@@ -123,6 +130,10 @@ impl Sealed {
         let repeat = once.post(&format!("{}/secret/rotate", self.path), json!({"grace_period_s": 0})).await;
         assert_eq!(repeat.headers["idempotent-replayed"], "true");
         assert_eq!(repeat.expect(200)["secret"], secret);
+        // One that can't be opened is not sent to.
+        let tested =
+            self.tenant.client.post(&format!("{}/test", self.certified), json!({})).await.expect(200);
+        assert_eq!(tested["error"], "connect", "{tested}");
     }
 }
 
@@ -136,12 +147,14 @@ async fn after_a_rekey_the_new_key_is_enough() {
 
     let mut sql = Sql::open(&sealed.app.database).await;
     let vault = Vault::parse(&new).unwrap();
-    assert!(sql.count(&under(&vault, true)).await >= 7);
+    assert!(sql.count(&under(&vault, true)).await >= 9);
     // Beside the running server.
     let (code, said) = rekey(&both).await;
     assert_eq!(code, 0, "{said}");
     assert!(
-        said.contains("2 signing secrets") && said.contains("3 headers of endpoints' versions"),
+        said.contains("3 signing secrets")
+            && said.contains("1 client keys of endpoints")
+            && said.contains("3 headers of endpoints' versions"),
         "{said}"
     );
     assert!(said.contains("no record is left under an older master key"), "{said}");
@@ -174,15 +187,15 @@ async fn killed_in_the_middle_it_goes_on_when_it_is_run_again() {
     other.run("SELECT FROM endpoint_secrets FOR UPDATE").await;
     let mut running = spawn_rekey(&both);
     let vault = Vault::parse(&new).unwrap();
-    // Two secrets, and the answer that comes after them.
-    sql.until(&under(&vault, true), 3).await;
+    // Three secrets, and the answer that comes after them.
+    sql.until(&under(&vault, true), 4).await;
     running.kill().await.unwrap();
     other.run("ROLLBACK").await;
-    assert!(sql.count(&under(&vault, true)).await >= 2 && sql.count(&under(&vault, false)).await >= 3);
+    assert!(sql.count(&under(&vault, true)).await >= 3 && sql.count(&under(&vault, false)).await >= 4);
     sealed.works().await;
     let (code, said) = rekey(&both).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains(": 0 headers of endpoints, 0 headers of endpoints' versions, 2 signing"), "{said}");
+    assert!(said.contains(": 0 headers of endpoints, 0 headers of endpoints' versions, 0 client keys of endpoints, 3 signing"), "{said}");
     sealed.restart(&[&new]).await;
     sealed.works().await;
     sealed.app.stop().await;
@@ -195,10 +208,13 @@ async fn a_secret_that_is_changed_meanwhile_is_kept() {
     let both = keyed(&sealed.settings, &[&new, &old]);
     sealed.restart(&[&new, &old]).await;
     let mut other = Sql::open(&sealed.app.database).await;
-    let row = sqlx::query("SELECT tenant_id, endpoint_id, id FROM endpoint_secrets WHERE expires_at IS NULL")
-        .fetch_one(&mut other.0)
-        .await
-        .unwrap();
+    let row = sqlx::query(
+        "SELECT tenant_id, endpoint_id, id FROM endpoint_secrets s WHERE expires_at IS NULL
+         AND EXISTS (SELECT FROM endpoints e WHERE e.id = s.endpoint_id AND e.headers_sealed IS NOT NULL)",
+    )
+    .fetch_one(&mut other.0)
+    .await
+    .unwrap();
     let [tenant, owner, item] = ["tenant_id", "endpoint_id", "id"].map(|name| row.get::<Uuid, _>(name));
     let changed = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let purpose = Purpose { what: "signing secret", tenant, owner, item };

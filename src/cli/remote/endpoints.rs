@@ -23,7 +23,7 @@ const LIST: [Column; 6] = [
     text("url", "/url"),
     text("event types", "/event_types"),
 ];
-const RECORD: [Column; 22] = [
+const RECORD: [Column; 24] = [
     id("id", "/id"),
     id("location", "/location_id"),
     text("name", "/name"),
@@ -43,6 +43,8 @@ const RECORD: [Column; 22] = [
     time("last failure", "/last_failure_at"),
     text("last error", "/last_error"),
     text("metadata", "/metadata"),
+    text("client certificate", "/client_certificate/fingerprint_sha256"),
+    time("certificate ends", "/client_certificate/not_after"),
     time("created", "/created_at"),
     time("updated", "/updated_at"),
     once("secret", "/secret"),
@@ -65,7 +67,7 @@ pub enum Command {
     Show(Named),
     /// Change an endpoint; what is not named stays as it is
     #[command(
-        after_help = "Examples:\n  posthaste endpoints update ep_0193… --event-types message.incoming,message.read\n  posthaste endpoints update ep_0193… --starts-per-s 5 --unset retry_schedule_s"
+        after_help = "Examples:\n  posthaste endpoints update ep_0193… --event-types message.incoming,message.read\n  posthaste endpoints update ep_0193… --starts-per-s 5 --unset retry_schedule_s\n  posthaste endpoints update ep_0193… --client-certificate client.pem --client-key client.key"
     )]
     Update(Update),
     /// Hold what would be sent
@@ -137,10 +139,14 @@ impl Command {
             }
             Self::Create(mut body) => {
                 body.secret = brought_along(body.secret)?;
+                body.fields.client_certificate = body.fields.client_certificate.read()?;
                 session.record(Call::post(&["endpoints"]).body(&body)?, &RECORD).await
             }
             Self::Show(Named { id }) => session.record(Call::get(&["endpoints", &id]), &RECORD).await,
-            Self::Update(update) => {
+            Self::Update(mut update) => {
+                update.fields.client_certificate = update.fields.client_certificate.read()?;
+                let no_certificate = update.no_client_certificate.then(|| "client_certificate".to_owned());
+                update.unset.extend(no_certificate);
                 let call = Call::new(Method::PATCH, &["endpoints", &update.id]);
                 session.record(call.body(&patch(&update, &update.unset)?)?, &RECORD).await
             }

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 pub use self::{
-    changes::{insert, pause, resume, tombstone, touch, update},
+    changes::{insert, pause, resume, tombstone, touch, unthrottle, update},
     format_users::{FormatUser, adopt_format, user_of_format, users_of_format},
     locks::{lock, lock_location, lock_locations, lock_tenant},
     subscriptions::{
@@ -69,6 +69,7 @@ pub struct Stored {
     pub format: String,
     pub format_version: i32,
     pub headers_sealed: Option<Vec<u8>>,
+    pub client_certificate: Option<String>,
     pub timeout_ms: Option<i32>,
     pub retry_schedule_s: Option<Vec<i32>>,
     pub metadata: Value,
@@ -82,6 +83,7 @@ pub struct Stored {
     pub last_success_at: Option<Timestamp>,
     pub last_failure_at: Option<Timestamp>,
     pub last_error: Option<String>,
+    pub throttled_until: Option<Timestamp>,
     pub pending_count: i64,
 }
 
@@ -111,6 +113,7 @@ async fn select(
         r#"
         WITH matching AS (
             SELECT e.*, h.failing_since, h.disabled_at, h.disabled_reason, h.last_success_at, h.last_failure_at, h.last_error,
+                h.throttled_until,
                 (SELECT array_agg(s.event_type ORDER BY s.event_type) FROM subscriptions s
                  WHERE s.tenant_id = e.tenant_id AND s.endpoint_id = e.id) AS event_types
             FROM endpoints e
@@ -132,11 +135,12 @@ async fn select(
         )
         SELECT p.id AS "id!: EndpointId", p.location_id AS "location_id!: LocationId", p.name AS "name!", p.url AS "url!",
             coalesce(p.event_types, '{}') AS "event_types!", p.rate_limit_per_s, p.max_in_flight AS "max_in_flight!",
-            p.format AS "format!", p.format_version AS "format_version!", p.headers_sealed, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
+            p.format AS "format!", p.format_version AS "format_version!", p.headers_sealed, p.client_certificate, p.timeout_ms, p.retry_schedule_s, p.metadata AS "metadata!",
             p.version AS "version!", p.paused_at AS "paused_at: Timestamp", p.created_at AS "created_at!: Timestamp",
             p.updated_at AS "updated_at!: Timestamp", p.failing_since AS "failing_since: Timestamp",
             p.disabled_at AS "disabled_at: Timestamp", p.disabled_reason, p.last_success_at AS "last_success_at: Timestamp",
             p.last_failure_at AS "last_failure_at: Timestamp", p.last_error,
+            p.throttled_until AS "throttled_until: Timestamp",
             (SELECT count(*) FROM (SELECT 1 FROM queue q WHERE q.shard = p.shard AND q.endpoint_id = p.id LIMIT $10) waiting)
                 AS "pending_count!"
         FROM page p ORDER BY p.id DESC

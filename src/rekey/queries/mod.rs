@@ -3,12 +3,14 @@
 //! A record says by its first bytes, the stamp, which key it is under.
 
 mod answers;
+mod client_keys;
 mod endpoints;
 
 use sqlx::PgConnection;
 
 pub use self::{
     answers::Answers,
+    client_keys::ClientKeys,
     endpoints::{EndpointHeaders, Secrets, VersionHeaders},
 };
 use crate::seal::Purpose;

@@ -11,14 +11,14 @@ use super::{
         keeper::Tenure,
         reading::Found,
         retry::Next,
-        scheduler::{Micros, Terms},
+        scheduler::{Micros, Sign, Terms},
     },
     Attempted, Loaded, Message, Owner, Targets,
 };
 use crate::{
     endpoints::Target,
     queue::{bell::Ring, handoff::Handed, refill::LaneRoom},
-    types::{EndpointId, Shard, Timestamp},
+    types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
 /// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
@@ -182,7 +182,14 @@ impl Owner {
                 }
                 None => {
                     self.targets.remove(endpoint);
-                    let nothing = Terms { max_in_flight: 0, rate_per_s: None, held: true };
+                    let nothing = Terms {
+                        tenant_id: TenantId::from_uuid(Uuid::nil()),
+                        max_in_flight: 0,
+                        rate_per_s: None,
+                        held: true,
+                        throttled_until: None,
+                        throttle_resets: 0,
+                    };
                     self.scheduler.configure(*endpoint, nothing, now);
                 }
             }
@@ -223,14 +230,18 @@ impl Owner {
     }
 
     pub(super) fn attempted(&mut self, attempted: Attempted, now: Micros) {
-        let Attempted { row, plan, generation, outcome } = attempted;
-        self.scheduler.responded(row.endpoint_id, now);
+        let Attempted { row, start, plan, generation, outcome } = attempted;
+        let sign = match outcome {
+            Outcome::Cut => Sign::Neither,
+            Outcome::Sent { sign, .. } => sign,
+        };
+        let throttle = self.scheduler.responded(row.endpoint_id, start, sign, now);
         match outcome {
             Outcome::Cut => {
                 self.drain.ends(row.shard(), generation);
                 self.scheduler.lost(row.turn(), now);
             }
-            Outcome::Sent { finished, next } => {
+            Outcome::Sent { finished, next, .. } => {
                 // Sent before by a node that this process was, and not written since.
                 if let Some(before) = self.writing.insert(row.turn(), generation) {
                     self.drain.ends(row.shard(), before);
@@ -248,6 +259,7 @@ impl Owner {
                     finished: *finished,
                     next,
                     was_failing: plan.target().failing,
+                    throttle,
                 });
             }
         }
@@ -281,5 +293,12 @@ impl Owner {
 }
 
 fn terms(target: &Target) -> Terms {
-    Terms { max_in_flight: target.max_in_flight, rate_per_s: target.rate_per_s, held: target.held }
+    Terms {
+        tenant_id: target.tenant_id,
+        max_in_flight: target.max_in_flight,
+        rate_per_s: target.rate_per_s,
+        held: target.held,
+        throttled_until: target.throttled_until.map(Timestamp::unix_us),
+        throttle_resets: target.throttle_resets,
+    }
 }

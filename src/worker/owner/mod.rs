@@ -26,7 +26,7 @@ use super::{
     flusher::{Item, Report},
     keeper::{Lease, Tenure},
     reading::Found,
-    scheduler::{Limits, Micros, Scheduler},
+    scheduler::{Limits, Micros, Scheduler, Start},
 };
 use crate::{
     endpoints::Target,
@@ -35,8 +35,14 @@ use crate::{
     types::{EndpointId, SHARD_COUNT, Shard},
 };
 
-const LIMITS: Limits =
-    Limits { slots: 512, lane_rows: 64, refill_lanes: 50, body_bytes: 64 * 1024 * 1024, lane_rows_lean: 8 };
+const LIMITS: Limits = Limits {
+    slots: 512,
+    probes: 64,
+    lane_rows: 64,
+    refill_lanes: 50,
+    body_bytes: 64 * 1024 * 1024,
+    lane_rows_lean: 8,
+};
 /// Results that may wait for Postgres before nothing more is sent: the most that a crash can cause to be sent again,
 /// beside what is in flight.
 const UNWRITTEN_MAX: usize = 2_000;
@@ -75,6 +81,7 @@ pub struct Loaded {
 
 pub struct Attempted {
     row: Row,
+    start: Start,
     plan: Arc<Plan>,
     generation: u64,
     outcome: Outcome,
@@ -230,6 +237,7 @@ impl Owner {
         metrics.attempts_in_flight.set(self.scheduler.in_flight() as f64);
         metrics.results_waiting.set(self.unwritten as f64);
         metrics.scheduler_lanes.set(survey.lanes as f64);
+        metrics.scheduler_lanes_throttled.set(survey.throttled as f64);
         metrics.scheduler_rows.set(survey.rows as f64);
         metrics.due_lag.set(survey.due_lag.as_secs_f64());
         metrics.shards_owned.set(self.owned.iter().filter(|owned| **owned).count() as f64);
@@ -244,8 +252,8 @@ impl Owner {
         let lease = self.lease.clone().filter(Lease::holds);
         if let Some(lease) = lease.filter(|_| !self.stopping) {
             while self.unwritten + self.scheduler.in_flight() < UNWRITTEN_MAX {
-                let Some(parcel) = self.scheduler.next(now) else { break };
-                self.send(parcel, lease.clone());
+                let Some(started) = self.scheduler.next(now) else { break };
+                self.send(started, lease.clone());
             }
             self.refill(now);
         }

@@ -15,7 +15,7 @@ use super::{
         keeper::Lease,
         reading::read,
         retry::Next,
-        scheduler::Micros,
+        scheduler::{Micros, Sign, Start, Started},
     },
     Attempted, Loaded, Message, Owner,
 };
@@ -36,13 +36,14 @@ const FULL_SWEEP_EVERY: u32 = 120;
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 impl Owner {
-    pub(super) fn send(&mut self, parcel: Parcel, lease: Lease) {
+    pub(super) fn send(&mut self, Started { parcel, start }: Started, lease: Lease) {
         let row = parcel.row;
         let generation = self.drain.begins(row.shard());
         let at = self.parts.pools.clock.now();
         let Some(plan) = self.plan(&parcel, at) else {
             self.cannot_be_sent(
                 row,
+                start,
                 generation,
                 "the wire format that it was created with can't be signed any more",
             );
@@ -52,7 +53,13 @@ impl Owner {
         let messages = self.messages.clone();
         tokio::spawn(async move {
             let outcome = attempt(&sender, &clock, &lease, &plan, parcel, at).await;
-            let _ = messages.send(Message::Attempted(Box::new(Attempted { row, plan, generation, outcome })));
+            let _ = messages.send(Message::Attempted(Box::new(Attempted {
+                row,
+                start,
+                plan,
+                generation,
+                outcome,
+            })));
         });
     }
 
@@ -71,10 +78,10 @@ impl Owner {
     }
 
     /// Ends a delivery without an attempt.
-    pub(super) fn cannot_be_sent(&mut self, row: Row, generation: u64, reason: &'static str) {
+    pub(super) fn cannot_be_sent(&mut self, row: Row, start: Start, generation: u64, reason: &'static str) {
         let now = self.now();
         self.drain.ends(row.shard(), generation);
-        self.scheduler.responded(row.endpoint_id, now);
+        self.scheduler.responded(row.endpoint_id, start, Sign::Neither, now);
         self.write_failure(row, reason, now);
     }
 
@@ -100,6 +107,7 @@ impl Owner {
             finished,
             next: Next::Exhausted,
             was_failing: target.failing,
+            throttle: None,
         };
         self.write(item);
     }

@@ -4,19 +4,30 @@ use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use super::{Micros, Terms};
+use super::{
+    Micros, Terms,
+    breaker::Breaker,
+    line::Place,
+    share::{Share, Usual},
+};
 use crate::{
     queue::{Row, Turn, handoff::Parcel},
-    types::EventId,
+    types::{EventId, TenantId},
 };
 
 pub struct Lane {
     pub terms: Option<Terms>,
     pub ready: VecDeque<Parcel>,
     known: HashMap<EventId, Known>,
-    pub in_flight: u32,
+    pub in_flight: usize,
     pub last_start_at: Micros,
-    pub in_ring: bool,
+    /// In which tenant's line it stands, and where.
+    pub in_line: Option<(TenantId, Place)>,
+    pub share: Share,
+    pub usual: Usual,
+    pub breaker: Breaker,
+    /// It has a probe to send, and waits until fewer are under way.
+    pub awaits_probe: bool,
     /// Fresh rows up to here have been taken in.
     pub cursor: Uuid,
     /// There may be fresh rows above the cursor.
@@ -48,7 +59,11 @@ impl Lane {
             known: HashMap::new(),
             in_flight: 0,
             last_start_at,
-            in_ring: false,
+            in_line: None,
+            share: Share::default(),
+            usual: Usual::default(),
+            breaker: Breaker::default(),
+            awaits_probe: false,
             cursor: Uuid::nil(),
             more: false,
             timed_at: None,
@@ -62,13 +77,15 @@ impl Lane {
     }
 
     pub fn may_send(&self) -> bool {
-        self.terms.is_some_and(|terms| !terms.held && self.in_flight < terms.max_in_flight)
+        let most = if self.breaker.is_open() { 1 } else { usize::MAX };
+        self.terms.is_some_and(|terms| !terms.held && self.in_flight < most.min(terms.max_in_flight as usize))
             && !self.ready.is_empty()
     }
 
     pub fn next_start_at(&self) -> Micros {
         let rate = self.terms.and_then(|terms| terms.rate_per_s);
-        rate.map_or(Micros::MIN, |rate| self.last_start_at + gap_us(rate))
+        let rated = rate.map_or(Micros::MIN, |rate| self.last_start_at + gap_us(rate));
+        rated.max(self.breaker.next_at())
     }
 
     pub fn is_held(&self) -> bool {
@@ -156,19 +173,28 @@ impl Lane {
 
     /// Whether an offered row can be taken in as it is: nothing below it is missing.
     pub fn takes_offers(&self, room: usize) -> bool {
-        !self.is_held() && !self.more && !self.reading && self.ready.len() < room
+        let is_open = !self.is_held() && !self.breaker.is_open();
+        is_open && !self.more && !self.reading && self.ready.len() < room
     }
 
-    /// A lane reads when half of its room is free.
-    pub fn wants(&self, room: usize, now: Micros) -> bool {
-        let open = self.terms.is_some_and(|terms| !terms.held);
-        let timed = self.timed_at.is_some_and(|at| at <= now);
-        open && !self.reading && self.ready.len() <= room / 2 && (self.more || timed)
+    /// When to read, where there is something to read and half of the room is free. While the breaker is open, nothing is
+    /// held but what may be sent now.
+    pub fn reads_at(&self, room: usize) -> Option<Micros> {
+        if self.reading || self.terms.is_none_or(|terms| terms.held) {
+            return None;
+        }
+        let at = if self.more { Micros::MIN } else { self.timed_at? };
+        if self.breaker.is_open() {
+            let is_parked = self.in_flight == 0 && self.ready.is_empty();
+            return is_parked.then(|| at.max(self.breaker.next_at()));
+        }
+        (self.ready.len() <= room / 2).then_some(at)
     }
 
     /// Begins a refill: how many rows to read, fresh and timed ones.
     pub fn begin_reading(&mut self, room: usize, now: Micros) -> (u32, u32) {
         // What is known is read again: it must not use up the room of what is not.
+        let room = if self.breaker.is_open() { 1 } else { room };
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let timed = self.timed_at.is_some_and(|at| at <= now);

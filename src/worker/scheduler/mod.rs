@@ -1,15 +1,20 @@
 //! Which delivery is sent next: a pure state machine over lanes, one lane an endpoint.
 //!
-//! No I/O, no clock of its own: times come in as microseconds. Lanes take turns, one row each, so a lane with a million
-//! rows waiting costs another one row's wait. A lane sends no more at once than its cap, and starts no sooner than its rate
-//! allows. Rows stay *known* from when they are taken in until their result is on disk, so that no second copy of a row,
-//! from whichever source, is ever sent beside the first.
+//! No I/O, no clock of its own: times come in as microseconds. A slot goes to the tenant that has had least slot-time
+//! ([`share`]), and within it to the lane that has had least, so neither rows that wait nor endpoints nor slowness buy more
+//! than an equal share. A tenant holds at most twice as many slots as are free ([`turns`]): whoever comes finds some, however
+//! many others hang. A lane sends no more at once than its cap, and starts no sooner than its rate allows. Rows stay *known*
+//! from when they are taken in until their result is on disk, so that no second copy of a row, from whichever source, is ever
+//! sent beside the first.
 //!
 //! It deliberately holds few rows a lane: what it does not hold, it knows to exist ([`Scheduler::refills`]).
 
+mod breaker;
 mod lane;
+mod line;
 mod readers;
 mod refills;
+mod share;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -24,13 +29,18 @@ use uuid::Uuid;
 
 use crate::{
     queue::{Turn, handoff::Parcel},
-    types::{EndpointId, EventId, Shard, Timestamp},
+    types::{EndpointId, EventId, Shard, TenantId, Timestamp},
 };
+use breaker::Breaker;
 use lane::Lane;
+use line::Line;
 use readers::Readers;
+use turns::Party;
 
+pub use breaker::Sign;
 pub use readers::Reader;
 pub use refills::Refill;
+pub use turns::{Start, Started};
 
 /// Microseconds of database time.
 pub type Micros = i64;
@@ -39,6 +49,8 @@ pub type Micros = i64;
 pub struct Limits {
     /// Attempts at once.
     pub slots: usize,
+    /// Of them, for lanes whose breaker is open, together.
+    pub probes: usize,
     /// Rows held a lane.
     pub lane_rows: usize,
     /// Lanes read in one refill.
@@ -51,16 +63,23 @@ pub struct Limits {
 /// What a lane's endpoint allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
+    pub tenant_id: TenantId,
     pub max_in_flight: u32,
     pub rate_per_s: Option<u32>,
     /// Paused, disabled or deleted: nothing is sent.
     pub held: bool,
+    /// How the breaker was found by whoever owned the lane before. It counts for a lane that is new here, and when somebody
+    /// has reset the breaker since.
+    pub throttled_until: Option<Micros>,
+    pub throttle_resets: i32,
 }
 
 /// What the scheduler holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Survey {
     pub lanes: usize,
+    /// Lanes whose breaker is open.
+    pub throttled: usize,
     /// Rows that are ready to be sent.
     pub rows: usize,
     /// For how long the oldest of those that may be sent has been due.
@@ -72,12 +91,17 @@ pub struct Scheduler {
     lanes: HashMap<EndpointId, Lane>,
     /// Held lanes that were forgotten: they have rows, perhaps, that nobody will tell of again.
     unread: HashSet<EndpointId>,
-    /// Lanes that may have something to send, in turn.
-    ring: VecDeque<EndpointId>,
+    /// Tenants, and those with a lane that may send now in line.
+    parties: HashMap<TenantId, Party>,
+    line: Line<TenantId>,
+    /// The line's clock.
+    clock: Micros,
     /// Lanes that want rows.
     hungry: VecDeque<EndpointId>,
     alarms: BinaryHeap<Reverse<(Micros, EndpointId)>>,
     in_flight: usize,
+    probes: usize,
+    awaiting_probe: VecDeque<EndpointId>,
     body_bytes: usize,
     readers: Readers,
     refill: Option<Reader>,
@@ -91,10 +115,14 @@ impl Scheduler {
             limits,
             lanes: HashMap::new(),
             unread: HashSet::new(),
-            ring: VecDeque::new(),
+            parties: HashMap::new(),
+            line: Line::default(),
+            clock: 0,
             hungry: VecDeque::new(),
             alarms: BinaryHeap::new(),
             in_flight: 0,
+            probes: 0,
+            awaiting_probe: VecDeque::new(),
             body_bytes: 0,
             readers: Readers::default(),
             refill: None,
@@ -121,6 +149,7 @@ impl Scheduler {
         let lag_us = u64::try_from(now - oldest.unwrap_or(now)).unwrap_or_default();
         Survey {
             lanes: self.lanes.len(),
+            throttled: self.lanes.values().filter(|lane| lane.breaker.is_open()).count(),
             rows: self.lanes.values().map(|lane| lane.ready.len()).sum(),
             due_lag: Duration::from_micros(lag_us),
         }
@@ -191,8 +220,12 @@ impl Scheduler {
     pub fn configure(&mut self, endpoint: EndpointId, terms: Terms, now: Micros) {
         let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) else { return };
         let was_held = lane.is_held();
+        let is_told = lane.terms.is_none_or(|known| known.throttle_resets != terms.throttle_resets);
+        if is_told {
+            lane.breaker = Breaker::told(terms.throttled_until);
+        }
         lane.terms = Some(terms);
-        if terms.held || was_held {
+        if terms.held || was_held || is_told && lane.breaker.is_open() {
             self.body_bytes -= lane.clear(now);
         }
         self.wake(endpoint, now);
@@ -237,15 +270,6 @@ impl Scheduler {
         lanes
     }
 
-    /// The response is in, or there will be none: the slot is free.
-    pub fn responded(&mut self, endpoint: EndpointId, now: Micros) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-        }
-        self.wake(endpoint, now);
-    }
-
     /// The result is on disk: gone from the queue, or due again at `due`.
     pub fn finished(&mut self, turn: Turn, due: Option<Micros>, now: Micros) {
         self.readers.finished(turn);
@@ -284,6 +308,9 @@ impl Scheduler {
                 gone.push(*endpoint);
             }
         }
+        for endpoint in self.lanes_in(lost) {
+            self.wake(endpoint, now);
+        }
         self.remove(&gone);
     }
 
@@ -300,6 +327,8 @@ impl Scheduler {
             })
             .collect();
         self.remove(&retired);
+        let clock = self.clock;
+        self.parties.retain(|_, party| !party.is_idle(clock));
         retired
     }
 
@@ -309,9 +338,9 @@ impl Scheduler {
             return;
         }
         for endpoint in endpoints {
+            self.stand(*endpoint, false);
             self.lanes.remove(endpoint);
         }
-        self.ring.retain(|endpoint| self.lanes.contains_key(endpoint));
         self.hungry.retain(|endpoint| self.lanes.contains_key(endpoint));
     }
 }

@@ -33,7 +33,7 @@ impl Scheduler {
             let Some(endpoint) = self.hungry.pop_front() else { break };
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             lane.in_hungry = false;
-            if lane.wants(room, now) {
+            if lane.reads_at(room).is_some_and(|at| at <= now) {
                 let (fresh, timed) = lane.begin_reading(room, now);
                 rooms.push(LaneRoom { endpoint_id: endpoint, after: lane.cursor, fresh, timed });
             }

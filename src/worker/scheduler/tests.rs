@@ -1,6 +1,8 @@
 //! The scheduler by example; by brute force in [`model`].
 
 mod model;
+mod shares;
+mod simulation;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -10,6 +12,7 @@ use super::*;
 use crate::{
     queue::{
         Cause, Row,
+        finish::Throttle,
         refill::{EventBody, LaneRoom},
     },
     types::Timestamp,
@@ -17,12 +20,24 @@ use crate::{
 
 const SECOND: Micros = 1_000_000;
 const LIMITS: Limits =
-    Limits { slots: 8, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
-const OPEN: Terms = Terms { max_in_flight: 4, rate_per_s: None, held: false };
+    Limits { slots: 32, probes: 2, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
+const TENANT: TenantId = TenantId::from_uuid(Uuid::nil());
+const OPEN: Terms = Terms {
+    tenant_id: TENANT,
+    max_in_flight: 4,
+    rate_per_s: None,
+    held: false,
+    throttled_until: None,
+    throttle_resets: 0,
+};
 const HELD: Terms = Terms { held: true, ..OPEN };
 /// A publish; refills have odd numbers.
 const PUBLISH: Reader = 2;
 const REFILL: Reader = 1;
+
+fn tenant(number: u8) -> TenantId {
+    TenantId::from_uuid(Uuid::from_u128(u128::from(number)))
+}
 
 fn endpoint(number: u8) -> EndpointId {
     Uuid::from_u128(0xe000_0000 | u128::from(number)).into()
@@ -83,12 +98,14 @@ fn publish(scheduler: &mut Scheduler, parcels: impl IntoIterator<Item = Parcel>,
 
 /// Everything that may be sent now.
 fn sent(scheduler: &mut Scheduler, now: Micros) -> Vec<(EndpointId, EventId)> {
-    std::iter::from_fn(|| scheduler.next(now)).map(|sent| (sent.row.endpoint_id, sent.row.event_id)).collect()
+    let rows = std::iter::from_fn(|| scheduler.next(now)).map(|started| started.parcel.row);
+    rows.map(|row| (row.endpoint_id, row.event_id)).collect()
 }
 
-fn responded_and_finished(scheduler: &mut Scheduler, sent: &Parcel, now: Micros) {
-    scheduler.responded(sent.row.endpoint_id, now);
-    scheduler.finished(sent.row.turn(), None, now);
+fn responded_and_finished(scheduler: &mut Scheduler, started: &Started, now: Micros) {
+    let row = started.parcel.row;
+    scheduler.responded(row.endpoint_id, started.start, Sign::Good, now);
+    scheduler.finished(row.turn(), None, now);
 }
 
 #[test]
@@ -116,8 +133,8 @@ fn a_lane_with_a_thousand_rows_costs_another_one_row_a_turn() {
             scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
         }
         publish(&mut scheduler, [parcel(2, 10_000 + round)], 0);
-        let turns: Vec<Parcel> = std::iter::from_fn(|| scheduler.next(0)).take(2).collect();
-        assert!(turns.iter().any(|turn| turn.row.endpoint_id == endpoint(2)), "round {round}");
+        let turns: Vec<Started> = std::iter::from_fn(|| scheduler.next(0)).take(2).collect();
+        assert!(turns.iter().any(|turn| turn.parcel.row.endpoint_id == endpoint(2)), "round {round}");
         for turn in &turns {
             responded_and_finished(&mut scheduler, turn, 0);
         }
@@ -125,15 +142,15 @@ fn a_lane_with_a_thousand_rows_costs_another_one_row_a_turn() {
 }
 
 #[test]
-fn no_more_at_once_than_the_cap_and_the_slots() {
-    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 2, ..OPEN }), (2, OPEN), (3, OPEN)]);
-    for lane in 1..=3 {
+fn no_more_at_once_than_the_cap() {
+    let mut scheduler = scheduler(&[(1, Terms { max_in_flight: 2, ..OPEN }), (2, OPEN)]);
+    for lane in 1..=2 {
         publish(&mut scheduler, (1..=4).map(|number| parcel(lane, number)), 0);
     }
-    let first = sent(&mut scheduler, 0);
-    assert_eq!(first.len(), LIMITS.slots, "two, three and three of twelve");
-    assert_eq!(first.iter().filter(|(lane, _)| *lane == endpoint(1)).count(), 2);
-    scheduler.responded(endpoint(1), 0);
+    let first: Vec<Started> = std::iter::from_fn(|| scheduler.next(0)).collect();
+    let of_one = || first.iter().filter(|started| started.parcel.row.endpoint_id == endpoint(1));
+    assert_eq!((first.len(), of_one().count()), (6, 2));
+    scheduler.responded(endpoint(1), of_one().next().unwrap().start, Sign::Good, 0);
     assert_eq!(
         sent(&mut scheduler, 0).len(),
         1,
@@ -208,13 +225,13 @@ fn a_retry_is_sent_although_a_publish_has_run_since_before_its_failure() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     assert_eq!(scheduler.next_alarm(), Some(SECOND));
     let rooms = scheduler.refills(REFILL, SECOND);
     let parcels = vec![turn(1, 1, 1, Some(SECOND))];
     scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), SECOND);
-    assert_eq!(scheduler.next(SECOND).unwrap().row.seq, 1);
+    assert_eq!(scheduler.next(SECOND).unwrap().parcel.row.seq, 1);
 }
 
 #[test]
@@ -223,12 +240,12 @@ fn a_lost_row_is_sent_again_although_a_publish_has_run_since_before() {
     publish(&mut scheduler, [parcel(1, 1)], 0);
     scheduler.reader_begins(PUBLISH + 2);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.lost(row.row.turn(), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
+    scheduler.lost(row.parcel.row.turn(), 0);
     let rooms = scheduler.refills(REFILL, 0);
     assert_eq!(rooms[0].after, Uuid::nil());
     scheduler.refilled(&rooms, Some(Refill { parcels: vec![parcel(1, 1)], ..Refill::default() }), 0);
-    assert_eq!(scheduler.next(0).unwrap().row.event_id, event(1));
+    assert_eq!(scheduler.next(0).unwrap().parcel.row.event_id, event(1));
 }
 
 #[test]
@@ -272,9 +289,9 @@ fn shards_that_stay_away_leave_nothing_behind() {
     let row = scheduler.next(0).unwrap();
     scheduler.drop_shards(|_| true, 0);
     assert_eq!(scheduler.lanes.len(), 1);
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
-    assert!(scheduler.lanes.is_empty() && scheduler.ring.is_empty() && scheduler.hungry.is_empty());
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
+    assert!(scheduler.lanes.is_empty() && scheduler.line.keys().is_empty() && scheduler.hungry.is_empty());
     assert_eq!((scheduler.in_flight(), scheduler.body_bytes), (0, 0));
 }
 
@@ -302,9 +319,9 @@ fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
     assert_eq!(retired, [endpoint(2), endpoint(3)]);
     let row = scheduler.next(0).unwrap();
     assert!(scheduler.retire(SECOND).is_empty(), "in flight");
-    scheduler.responded(row.row.endpoint_id, 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     assert!(scheduler.retire(SECOND).is_empty(), "not on disk");
-    scheduler.finished(row.row.turn(), Some(5 * SECOND), 0);
+    scheduler.finished(row.parcel.row.turn(), Some(5 * SECOND), 0);
     assert!(scheduler.retire(SECOND).is_empty(), "a retry is due some time");
 }
 
@@ -318,13 +335,131 @@ fn large_bodies_leave_room_for_few_rows() {
     assert_eq!(scheduler.refills(REFILL, 0).len(), 1, "the others are read when there is room");
 }
 
+/// Sends this lane's next row and says how it went.
+fn tried(scheduler: &mut Scheduler, sign: Sign, now: Micros) -> Option<Throttle> {
+    let started = scheduler.next(now).expect("something to send");
+    let row = started.parcel.row;
+    let throttle = scheduler.responded(row.endpoint_id, started.start, sign, now);
+    scheduler.finished(row.turn(), None, now);
+    throttle
+}
+
+/// Reads what is wanted: this lane's rows from `next` on, as many as are asked for.
+fn read_on(scheduler: &mut Scheduler, next: &mut u32, now: Micros) -> u32 {
+    let rooms = scheduler.refills(REFILL, now);
+    let wanted = rooms.iter().map(|room| room.fresh).sum();
+    let parcels = (0..wanted).map(|more| parcel(1, *next + more)).collect();
+    *next += wanted;
+    scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), now);
+    wanted
+}
+
+#[test]
+fn a_lane_whose_breaker_opens_is_parked_with_nothing_and_probes_with_one_row() {
+    let mut scheduler = scheduler(&[(1, OPEN)]);
+    let mut next = 1;
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    for _ in 0..9 {
+        read_on(&mut scheduler, &mut next, 0);
+        assert_eq!(tried(&mut scheduler, Sign::Bad, 0), None);
+    }
+    read_on(&mut scheduler, &mut next, 0);
+    let opened = tried(&mut scheduler, Sign::Bad, 0).expect("it opens");
+    assert_eq!(opened, Throttle { until: Some(Timestamp::from_unix_us(SECOND)), resets: 0 });
+    assert_eq!((scheduler.body_bytes, scheduler.survey(0).throttled), (0, 1), "nothing is held");
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND - 1), 0, "nor read");
+    publish(&mut scheduler, [parcel(1, 1_000)], 0);
+    assert_eq!(scheduler.body_bytes, 0, "nor taken from publishes");
+    assert_eq!(scheduler.next_alarm(), Some(SECOND));
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 1);
+    let probe = scheduler.next(SECOND).expect("a probe");
+    assert_eq!(
+        (read_on(&mut scheduler, &mut next, SECOND), scheduler.next(SECOND).is_none()),
+        (0, true),
+        "one"
+    );
+    let row = probe.parcel.row;
+    let closed = scheduler.responded(row.endpoint_id, probe.start, Sign::Good, 2 * SECOND);
+    assert_eq!(closed, Some(Throttle { until: None, resets: 0 }));
+    assert!(read_on(&mut scheduler, &mut next, 2 * SECOND) > 1);
+    assert_eq!(sent(&mut scheduler, 2 * SECOND).len(), 4);
+}
+
+#[test]
+fn a_reset_by_hand_closes_the_breaker_and_a_new_owner_takes_it_over() {
+    let until = |at| Terms { throttled_until: Some(at), ..OPEN };
+    let mut scheduler = scheduler(&[(1, until(SECOND))]);
+    assert_eq!(scheduler.survey(0).throttled, 1, "as the one before has found it");
+    scheduler.configure(endpoint(1), until(9 * SECOND), 0);
+    assert_eq!(scheduler.lanes[&endpoint(1)].breaker.next_at(), SECOND, "what is known here is newer");
+    scheduler.configure(endpoint(1), Terms { throttle_resets: 1, ..OPEN }, 0);
+    assert_eq!(scheduler.survey(0).throttled, 0);
+    publish(&mut scheduler, [parcel(1, 1)], 0);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    read_on(&mut scheduler, &mut 1, 0);
+    assert!(!sent(&mut scheduler, 0).is_empty());
+}
+
+#[test]
+fn probes_hold_no_more_than_their_slots() {
+    let lanes: Vec<(u8, Terms)> =
+        (1..=5).map(|lane| (lane, Terms { throttled_until: Some(0), ..OPEN })).collect();
+    let mut scheduler = scheduler(&lanes);
+    for lane in 1..=5 {
+        scheduler.doubt(endpoint(lane), Uuid::nil(), 0);
+    }
+    loop {
+        let rooms = scheduler.refills(REFILL, 0);
+        if rooms.is_empty() {
+            break;
+        }
+        let first = |room: &LaneRoom| {
+            let mut first = parcel(1, 1);
+            first.row.endpoint_id = room.endpoint_id;
+            first
+        };
+        let parcels = rooms.iter().map(first).collect();
+        scheduler.refilled(&rooms, Some(Refill { parcels, ..Refill::default() }), 0);
+    }
+    let mut probes = Vec::new();
+    for round in 0..5 {
+        probes.extend(std::iter::from_fn(|| scheduler.next(0)));
+        assert_eq!(scheduler.in_flight(), LIMITS.probes.min(5 - round), "round {round}");
+        let probe: Started = probes.remove(0);
+        scheduler.responded(probe.parcel.row.endpoint_id, probe.start, Sign::Bad, 0);
+    }
+    assert!(probes.is_empty() && scheduler.next(0).is_none());
+}
+
+#[test]
+fn a_change_of_the_rate_holds_from_the_last_start_on() {
+    let open = Terms { max_in_flight: 8, ..OPEN };
+    let rated = |rate_per_s| Terms { rate_per_s: Some(rate_per_s), ..open };
+    let mut scheduler = scheduler(&[(1, rated(1))]);
+    publish(&mut scheduler, (1..=4).map(|number| parcel(1, number)), 0);
+    assert_eq!(sent(&mut scheduler, 10 * SECOND).len(), 1);
+    scheduler.configure(endpoint(1), rated(4), 10 * SECOND);
+    assert!(sent(&mut scheduler, 10 * SECOND + 249_999).is_empty());
+    assert_eq!(
+        sent(&mut scheduler, 10 * SECOND + 250_000).len(),
+        1,
+        "a quarter of a second after the last one"
+    );
+    scheduler.configure(endpoint(1), open, 10 * SECOND + 250_000);
+    assert_eq!(sent(&mut scheduler, 10 * SECOND + 250_000).len(), 2, "no rate, no gap");
+    publish(&mut scheduler, [parcel(1, 5)], 11 * SECOND);
+    scheduler.configure(endpoint(1), rated(1), 11 * SECOND);
+    assert!(sent(&mut scheduler, 11 * SECOND + 249_999).is_empty(), "nor did it forget when it started last");
+    assert_eq!(sent(&mut scheduler, 11 * SECOND + 250_000).len(), 1);
+}
+
 #[test]
 fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
     let mut scheduler = scheduler(&[(1, OPEN)]);
     publish(&mut scheduler, [parcel(1, 1)], 0);
     let row = scheduler.next(0).unwrap();
-    scheduler.responded(row.row.endpoint_id, 0);
-    scheduler.finished(row.row.turn(), Some(SECOND), 0);
+    scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
+    scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     scheduler.tick(2 * SECOND);
     assert_eq!(scheduler.next_alarm(), None);
     assert_eq!(scheduler.refills(REFILL, 2 * SECOND).len(), 1);

@@ -33,7 +33,7 @@ fn defaults(endpoint: &Value, tenant: &Tenant) -> Value {
     json!({
         "id": endpoint["id"], "location_id": tenant.location_id, "name": "E", "url": URL, "event_types": ["*"],
         "rate_limit_per_s": null, "max_in_flight": 8, "format": "standard", "headers": {}, "timeout_ms": null,
-        "retry_schedule_s": null, "metadata": {}, "status": "active", "status_reason": null, "failing_since": null, "disabled_at": null,
+        "retry_schedule_s": null, "metadata": {}, "client_certificate": null, "status": "active", "status_reason": null, "failing_since": null, "disabled_at": null,
         "last_success_at": null, "last_failure_at": null, "last_error": null, "pending_count": 0, "throttled_until": null,
         "created_at": endpoint["created_at"], "updated_at": endpoint["updated_at"],
     })
@@ -151,7 +151,6 @@ async fn a_patch_changes_what_it_names() {
     expected.as_object_mut().unwrap().remove("secret");
     let told = |value: Value| (value.clone(), value);
     let changes = [
-        told(json!({})),
         told(json!({"name": "Renamed"})),
         told(json!({"url": "https://f.example.com/"})),
         told(json!({"event_types": ["message.read", "message.sent"]})),
@@ -202,6 +201,38 @@ async fn a_patch_changes_what_it_names() {
         assert_eq!((action.as_str(), kept), ("endpoint.update", named));
     }
     assert_eq!(log.len(), changes.len());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_that_changes_nothing_leaves_no_trace() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    let client = &tenant.client;
+    let fields = json!({
+        "event_types": ["message.sent", "contact.*"], "rate_limit_per_s": 5, "timeout_ms": 2_000, "retry_schedule_s": [1, 2],
+        "headers": {"X-A": "1"}, "metadata": {"a": {"b": 1}, "c": [1, 2]},
+    });
+    let endpoint = tenant.endpoint(URL, fields.clone()).await;
+    let path = path(&endpoint);
+    let read = client.get(&path).await;
+    let (tag, endpoint) = (etag(&read), read.expect(200));
+    let before = Stored::read(&mut app.sql().await).await;
+    for patch in [
+        json!({}),
+        fields,
+        json!({"event_types": ["contact.*", "message.sent"]}),
+        json!({"name": endpoint["name"], "url": URL, "max_in_flight": null, "format": null}),
+        json!({"headers": {"nothing": null}, "metadata": {"nothing": null}, "client_certificate": null}),
+    ] {
+        let reply = client.patch(&path, patch.clone()).await;
+        assert_eq!(etag(&reply), tag, "after {patch}");
+        assert_eq!(reply.expect(200), endpoint, "after {patch}");
+    }
+    client.with("if-match", "\"0\"").patch(&path, json!({})).await.problem(412);
+    Stored::read(&mut app.sql().await).await.assert_same(&before, "patches that change nothing");
+    let changed = client.patch(&path, json!({"event_types": ["contact.*"]})).await;
+    assert_ne!(etag(&changed), tag);
     app.stop().await;
 }
 

@@ -15,10 +15,11 @@ use super::{
     text,
 };
 use crate::helpers::{
-    Answer, Receiver, TestApp,
+    Answer, Authority, Receiver, TestApp,
     app::{arguments, settings},
     client::{Client, PATIENCE, Reply},
     cluster::fresh_database,
+    receiver::nowhere,
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(15);
@@ -108,6 +109,21 @@ async fn work(app: &TestApp, receiver: &mut Receiver, seen: &mut Seen) -> (Clien
             path = format!("/v1/endpoints/{}", text(&made, "id"));
         }
     }
+    let identity = Authority::new().client("posthaste");
+    let key_lines = identity.private_key.lines().filter(|line| !line.starts_with('-'));
+    seen.own(&key_lines.clone().collect::<String>());
+    key_lines.for_each(|line| drop(seen.own(line)));
+    let body = json!({"name": "E", "url": nowhere(), "event_types": ["contact.*"], "client_certificate": identity.body()});
+    for _ in 0..2 {
+        let made = once("certified", &tenant.client).post("/v1/endpoints", body.clone()).await.expect(201);
+        seen.secret(&made, "secret");
+        seen.answers.push(made["client_certificate"].to_string());
+        let certified = format!("/v1/endpoints/{}", text(&made, "id"));
+        let change = json!({"client_certificate": identity.body()});
+        seen.answers.push(tenant.client.patch(&certified, change).await.expect(200).to_string());
+        tenant.client.post(&format!("{certified}/test"), json!({})).await.expect(200);
+        seen.answers.push(tenant.client.get(&format!("{certified}/attempts")).await.expect(200).to_string());
+    }
     // Where nobody listens any more.
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let gone = format!("http://127.0.0.1:{port}/gone?key={QUERY}");
@@ -164,6 +180,11 @@ async fn blunders(app: &TestApp, client: &Client, path: &str, seen: &mut Seen) {
         json!({"secret": [slip]}),
         json!({"secret": format!("{slip}\u{e9}")}),
         json!({"secret": format!("{slip} with more behind it")}),
+        json!({"client_certificate": slip}),
+        json!({"client_certificate": {"certificate": [slip], "private_key": slip}}),
+        json!({"client_certificate": {"certificate": slip, "private_key": {"key": slip}}}),
+        json!({"client_certificate": {"certificate": slip, "private_key": slip}}),
+        json!({"client_certificate": {"certificate": format!("-----BEGIN {slip}"), "private_key": format!("-----BEGIN {slip}")}}),
         json!({"url": format!("https://me:{slip}@example.com/")}),
         json!({"url": format!("ftp://example.com/?{slip}")}),
     ] {
@@ -209,7 +230,7 @@ async fn a_busy_server_shows_no_secret_anywhere() {
     let log = fs::read_to_string(log).unwrap();
 
     // That they were there to be found in: everything is logged, counted and stored.
-    assert!(log.contains("TRACE") && log.contains("/v1/endpoints/{endpoint_id}/secret/rotate"));
+    assert!(log.contains("DEBUG") && log.contains("/v1/endpoints/{endpoint_id}/secret/rotate"));
     assert!(metrics.contains("secret/rotate") && dump.contains(QUERY));
     let seen_by_receiver = receiver.rest();
     assert!(

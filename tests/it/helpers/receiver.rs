@@ -21,6 +21,12 @@ use tokio::{
 
 use super::client::PATIENCE;
 
+/// Where nobody listens any more.
+pub fn nowhere() -> String {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    format!("https://127.0.0.1:{port}/gone")
+}
+
 /// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -164,6 +170,12 @@ impl Receiver {
     /// The most requests that were ever under way at once on this path.
     pub fn most_at_once(&self, path: &str) -> usize {
         self.shared.at_once.lock().unwrap().get(path).copied().unwrap_or_default().most
+    }
+
+    /// Requests that are under way now on the paths that begin so.
+    pub fn under_way(&self, prefix: &str) -> usize {
+        let at_once = self.shared.at_once.lock().unwrap();
+        at_once.iter().filter(|(path, _)| path.starts_with(prefix)).map(|(_, count)| count.now).sum()
     }
 
     /// The next request, whenever it comes.

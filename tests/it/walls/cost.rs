@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use posthaste::app::Roles;
@@ -109,7 +112,12 @@ async fn a_wall_costs_a_write_no_round_trip_a_read_one_and_a_publish_nothing() {
     let tenant = app.tenant().await;
     let location = format!("/v1/locations/{}", tenant.location_id);
     let read = async || drop(tenant.client.get(&location).await.expect(200));
-    let write = async || drop(tenant.client.patch(&location, json!({"name": "N"})).await.expect(200));
+    // Another name each time: what changes nothing is not written.
+    let names = AtomicUsize::new(0);
+    let write = async || {
+        let name = format!("N{}", names.fetch_add(1, Ordering::Relaxed));
+        drop(tenant.client.patch(&location, json!({"name": name})).await.expect(200));
+    };
     let publish = async || drop(tenant.publish("message.sent", json!({})).await);
     // Whatever is prepared or remembered is so by then.
     for _ in 0..TIMES {

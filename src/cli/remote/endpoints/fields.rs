@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::remote::session::json_object;
+use crate::cli::remote::{failure::Failure, input, session::json_object};
 
 #[derive(Args, Serialize)]
 pub struct Create {
@@ -27,7 +27,7 @@ pub struct Create {
     pub secret: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
-    fields: Fields,
+    pub fields: Fields,
 }
 
 #[derive(Args, Serialize)]
@@ -48,15 +48,19 @@ pub struct Update {
     event_types: Option<Vec<String>>,
     #[command(flatten)]
     #[serde(flatten)]
-    fields: Fields,
+    pub fields: Fields,
     /// Fields to empty, such as rate_limit_per_s
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
     #[serde(skip)]
     pub unset: Vec<String>,
+    /// Show receivers no client certificate any more
+    #[arg(long, conflicts_with = "certificate")]
+    #[serde(skip)]
+    pub no_client_certificate: bool,
 }
 
 #[derive(Args, Serialize)]
-struct Fields {
+pub struct Fields {
     /// Starts of attempts a second, at most
     // The server has a setting of the field's name, and names are the whole program's.
     #[arg(id = "starts_per_s", long = "starts-per-s", value_name = "N")]
@@ -86,6 +90,35 @@ struct Fields {
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Map<String, Value>>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "ClientCertificate::is_absent")]
+    pub client_certificate: ClientCertificate,
+}
+
+/// Names of files, until they are read.
+#[derive(Args, Serialize)]
+pub struct ClientCertificate {
+    /// Certificate chain (PEM) for receivers that ask who is calling (mTLS)
+    #[arg(long = "client-certificate", value_name = "FILE", requires = "private_key")]
+    certificate: Option<String>,
+    /// Its private key (PEM, not encrypted)
+    #[arg(long = "client-key", value_name = "FILE", requires = "certificate")]
+    private_key: Option<String>,
+}
+
+impl ClientCertificate {
+    fn is_absent(&self) -> bool {
+        self.certificate.is_none()
+    }
+
+    /// What is in the files.
+    pub fn read(self) -> Result<Self, Failure> {
+        let read = |path: String| input::read(Some(&format!("@{path}")));
+        Ok(Self {
+            certificate: self.certificate.map(read).transpose()?,
+            private_key: self.private_key.map(read).transpose()?,
+        })
+    }
 }
 
 #[derive(Args, Serialize)]
