@@ -72,7 +72,9 @@ async fn no_read_of_tenants_goes_around_the_wall() {
     let (user, superuser) = bare_database().await;
     let mut db = superuser.connect().await.unwrap();
     let name = user.get_username().to_owned();
-    let mut run = async |sql: String| drop(sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap());
+    let mut run = async |sql: String| {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    };
     run(format!("GRANT posthaste_tenant, posthaste_engine TO {name}")).await;
     let mut app = start(settings(&user, &[]), user, Roles { api: true, worker: true }).await;
     let mut receiver = Receiver::start().await;
