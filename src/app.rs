@@ -21,7 +21,7 @@ use crate::{
         self, MIGRATOR, Pools,
         embedded::{DATABASE, Download, EmbeddedPostgres, Kind, Options, Search, Step},
     },
-    egress::{Policy, PolicySettings, Sender, SenderOptions},
+    egress::{EgressProxy, Policy, PolicySettings, Sender, SenderOptions},
     endpoints::Tester,
     events::{Announcer, EventsState, Ingest},
     format_book::FormatBook,
@@ -150,6 +150,8 @@ impl App {
         extras: Extras,
         progress: impl Fn(Step) + Send + Sync,
     ) -> anyhow::Result<Self> {
+        let proxy = settings.egress_proxy.as_deref().map(EgressProxy::parse).transpose();
+        let proxy = proxy.context("POSTHASTE_EGRESS_PROXY")?;
         // Bound first: an address that is taken should not cost the start of a database.
         let listener = if roles.api {
             Some(bind("POSTHASTE_LISTEN", settings.listen, extras.any_port).await?)
@@ -180,8 +182,8 @@ impl App {
                     .with_context(|| format!("POSTHASTE_EGRESS_CA_FILE: {} can't be read", file.display()))?,
             ),
         };
-        let sender =
-            Sender::new(Arc::clone(&policy), SenderOptions { extra_ca_pem, ..SenderOptions::default() })?;
+        let options = SenderOptions { extra_ca_pem, proxy, ..SenderOptions::default() };
+        let sender = Sender::new(Arc::clone(&policy), options)?;
 
         let (stop_api, stop_ingest, stop_work) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());

@@ -62,6 +62,10 @@ pub struct Settings {
           default_missing_value = "true", value_parser = BoolishValueParser::new(), global = true)]
     pub allow_http: bool,
 
+    /// Proxy that everything sent to receivers goes through: http://[user:password@]host:port
+    #[arg(long, env = "POSTHASTE_EGRESS_PROXY", value_name = "URL", hide_env_values = true, global = true)]
+    pub egress_proxy: Option<String>,
+
     /// PEM file with certificates of authorities to trust besides the public ones
     #[arg(long, env = "POSTHASTE_EGRESS_CA_FILE", value_name = "FILE", global = true)]
     pub egress_ca_file: Option<PathBuf>,

@@ -20,6 +20,7 @@ use super::http2::Http2;
 use super::identity::ClientIdentity;
 use super::policy::Policy;
 use super::pool::{Pool, Ready};
+use super::proxy::EgressProxy;
 use super::resolver::{JudgingResolver, LookupFailure};
 use super::room::{Place, Room};
 use super::timings::{Phase, Progress};
@@ -37,6 +38,7 @@ pub(super) struct Connector {
     pub(super) policy: Arc<Policy>,
     pub(super) resolver: JudgingResolver,
     pub(super) tls: Tls,
+    pub(super) proxy: Option<EgressProxy>,
     pub(super) timeout: Duration,
 }
 
@@ -56,8 +58,12 @@ impl Connector {
         let place = pool.place().await.ok_or_else(|| SendError::not_connected_in_time(Phase::Room))?;
         progress.enter(Phase::Connect);
         let establish = async {
-            let dialled = race(targets, place, &pool.room).await;
-            let dialled = dialled.map_err(|error| SendError::not_connected(&error))?;
+            let dialled = match &self.proxy {
+                Some(proxy) => through(proxy, targets, place).await?,
+                None => race(targets, place, &pool.room)
+                    .await
+                    .map_err(|error| SendError::not_connected(&error))?,
+            };
             self.establish(dialled, origin, identity, progress).await
         };
         match timeout(left, establish).await {
@@ -126,6 +132,19 @@ struct Dialled {
     tcp: TcpStream,
     peer: SocketAddr,
     place: Place,
+}
+
+/// The first of the addresses that the proxy can reach.
+async fn through(proxy: &EgressProxy, targets: Vec<SocketAddr>, place: Place) -> Result<Dialled, SendError> {
+    let mut unreached = None;
+    for peer in targets {
+        match proxy.reach(peer).await {
+            Ok(tcp) => return Ok(Dialled { tcp, peer, place }),
+            Err(failure) if failure.is_about_the_target() => unreached = Some(failure),
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(unreached.map_or_else(|| LookupFailure::NoAddress.into(), SendError::from))
 }
 
 /// The first of the addresses that answers. Tries beside the first one need a place of their own that is free at once.

@@ -42,7 +42,7 @@ pub(super) struct Http2 {
     meter: Arc<Meter>,
     peer: SocketAddr,
     used_at: Mutex<Instant>,
-    /// Takes no more requests: its receiver is silent.
+    /// Takes no more requests: its receiver is silent, or takes none.
     retired: AtomicBool,
     _tasks: DropGuard,
 }
@@ -103,8 +103,12 @@ impl Http2 {
     /// A request got no answer in time: if the receiver has been silent altogether, it is asked no more.
     pub(super) fn timed_out(&self) {
         if !self.meter.has_stirred() || self.meter.has_answered() {
-            self.retired.store(true, Relaxed);
+            self.retire();
         }
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Relaxed);
     }
 
     /// Since when it is idle; `None`: it is not.

@@ -5,7 +5,7 @@
 //! - `resolver` turns names into addresses that were judged, and only those.
 //! - `send` has [`Sender`], the one place that POSTs. `connect` makes connections (`tls`), `pool` keeps them within the
 //!   `room` that there is, `http1` and `http2` speak on them, `wire` (with `heads` and `frames`) watches their bytes;
-//!   `response`, `timings` and `failure` tell how it went.
+//!   `proxy` is the way out that an operator may set; `response`, `timings` and `failure` tell how it went.
 //! - `identity` has [`ClientIdentity`], which a request may show to its receiver.
 //!
 //! Guarantees: no request leaves for an address that the policy forbids, whatever the spelling, the DNS answers,
@@ -27,6 +27,7 @@ mod names;
 mod policy;
 mod pool;
 mod ports;
+mod proxy;
 mod ranges;
 mod resolver;
 mod response;
@@ -50,6 +51,7 @@ pub use identity::{
     MAX_CHAIN_PEM_BYTES, MAX_KEY_PEM_BYTES,
 };
 pub use policy::{Policy, PolicySettings, Refused, SchemeRule};
+pub use proxy::{BadProxy, EgressProxy};
 pub use resolver::{LOOKUP_TIMEOUT, NameServers};
 pub use response::{MAX_EXCERPT_BYTES, MAX_HEAD_BYTES, MAX_KEPT_HEADER_BYTES, MAX_KEPT_HEADERS, Response};
 pub use send::{Exchange, Outbound, Sender, SenderError, SenderOptions, USER_AGENT};

@@ -83,23 +83,26 @@ impl Pool {
 
     /// Keeps a connection for the next request, if there is room for it.
     pub(super) fn put(self: &Arc<Self>, key: &Key, connection: Box<Http1>) {
-        if self.room.is_wanted() {
-            return connection.close();
-        }
-        let now = Instant::now();
+        let idle = Idle { since: Instant::now(), connection };
         let surplus = {
             let mut hosts = self.lock();
-            self.begin_sweeping(&mut hosts);
-            let host = match hosts.by_key.get_mut(key) {
-                Some(host) => host,
-                None => hosts.by_key.entry(key.clone()).or_default(),
-            };
-            host.idle.push(Idle { since: now, connection });
-            (host.idle.len() > self.max_idle_per_host).then(|| host.idle.remove(0))
+            // Under the lock: whoever waits by now looks for idle ones later, or has looked and waits for this one.
+            if self.room.is_wanted() { Some(idle) } else { self.keep(&mut hosts, key, idle) }
         };
         if let Some(surplus) = surplus {
             surplus.connection.close();
         }
+    }
+
+    /// What is too many then.
+    fn keep(self: &Arc<Self>, hosts: &mut Hosts, key: &Key, idle: Idle) -> Option<Idle> {
+        self.begin_sweeping(hosts);
+        let host = match hosts.by_key.get_mut(key) {
+            Some(host) => host,
+            None => hosts.by_key.entry(key.clone()).or_default(),
+        };
+        host.idle.push(idle);
+        (host.idle.len() > self.max_idle_per_host).then(|| host.idle.remove(0))
     }
 
     /// Shares a connection with whoever sends to the same receiver. If there is one already, that one is shared on.
@@ -118,14 +121,20 @@ impl Pool {
         if let Some(place) = self.room.try_enter() {
             return Some(place);
         }
-        if self.evict() {
-            metrics().egress_connections_evicted.increment(1);
-        }
-        self.room.enter().await
+        let waiting = self.room.wait();
+        self.evict();
+        waiting.enter().await
     }
 
-    /// Closes the connection that has been idle for longest. False: none is idle.
-    fn evict(&self) -> bool {
+    /// A shared connection may have become idle.
+    pub(super) fn give_way(&self) {
+        if self.room.is_wanted() {
+            self.evict();
+        }
+    }
+
+    /// Closes the connection that has been idle for longest.
+    fn evict(&self) {
         let mut hosts = self.lock();
         let oldest_of = |host: &Host| {
             let shared = host.shared.as_ref().and_then(|shared| shared.idle_since());
@@ -136,7 +145,7 @@ impl Pool {
             .values_mut()
             .filter_map(|host| Some((oldest_of(host)?, host)))
             .min_by_key(|(since, _)| *since);
-        let Some((since, host)) = oldest else { return false };
+        let Some((since, host)) = oldest else { return };
         let idle = host.idle.first().is_some_and(|idle| idle.since == since).then(|| host.idle.remove(0));
         let shared = if idle.is_none() { host.shared.take() } else { None };
         drop(hosts);
@@ -144,7 +153,7 @@ impl Pool {
             idle.connection.close();
         }
         drop(shared);
-        true
+        metrics().egress_connections_evicted.increment(1);
     }
 
     /// Closes what has been idle for too long. False: nothing is left to look after.

@@ -3,7 +3,7 @@
 //! A [`Place`] belongs to a socket from before it connects until it is closed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,15 +44,15 @@ impl Room {
         Arc::clone(&self.places).try_acquire_owned().ok().map(Place::new)
     }
 
-    /// Waits for a place, in turn.
-    pub(super) async fn enter(&self) -> Option<Place> {
-        let _waiting = Waiting::new(&self.waiting);
-        Arc::clone(&self.places).acquire_owned().await.ok().map(Place::new)
+    /// Gets in line: from now on, what becomes idle is closed.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, SeqCst);
+        Waiting(self)
     }
 
     /// Somebody waits: what is idle should be closed rather than kept.
     pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        self.waiting.load(SeqCst) > 0
     }
 }
 
@@ -69,18 +69,17 @@ impl Drop for Place {
     }
 }
 
-/// Counts one that waits, for as long as it does.
-struct Waiting<'a>(&'a AtomicUsize);
+/// One that waits for a place.
+pub(super) struct Waiting<'a>(&'a Room);
 
 impl Waiting<'_> {
-    fn new(count: &AtomicUsize) -> Waiting<'_> {
-        count.fetch_add(1, Relaxed);
-        Waiting(count)
+    pub(super) async fn enter(self) -> Option<Place> {
+        Arc::clone(&self.0.places).acquire_owned().await.ok().map(Place::new)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.waiting.fetch_sub(1, SeqCst);
     }
 }

@@ -28,6 +28,7 @@ use super::http2::Http2;
 use super::identity::ClientIdentity;
 use super::policy::Policy;
 use super::pool::{Key, Pool, Ready};
+use super::proxy::EgressProxy;
 use super::resolver::{JudgingResolver, LOOKUP_TIMEOUT, NameServers};
 use super::response::{Excerpt, Response};
 use super::room::max_connections;
@@ -48,6 +49,8 @@ const POOL_MAX_IDLE_PER_HOST: usize = 32;
 pub struct SenderOptions {
     /// The operator's own authorities, besides the bundled ones.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// Everything goes through it, if there is one.
+    pub proxy: Option<EgressProxy>,
     pub name_servers: NameServers,
     pub lookup_timeout: Duration,
     pub connect_timeout: Duration,
@@ -60,6 +63,7 @@ impl Default for SenderOptions {
     fn default() -> SenderOptions {
         SenderOptions {
             extra_ca_pem: None,
+            proxy: None,
             name_servers: NameServers::System,
             lookup_timeout: LOOKUP_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
@@ -134,6 +138,7 @@ impl Sender {
             policy: Arc::clone(&policy),
             resolver,
             tls: Tls::new(options.extra_ca_pem.as_deref())?,
+            proxy: options.proxy,
             timeout: options.connect_timeout,
         };
         let pool = Pool::new(options.max_connections, options.max_idle_per_host);
@@ -189,7 +194,9 @@ impl Inner {
                 Ready::Http2(connection) => {
                     *request.uri_mut() = url.absolute().clone();
                     request.headers_mut().remove(HOST);
-                    send_http2(&connection, request, course).await?
+                    let sent = send_http2(&connection, request, course).await;
+                    self.pool.give_way();
+                    sent?
                 }
             };
             match sent {
@@ -250,7 +257,13 @@ async fn send_http2(connection: &Http2, request: Outgoing, course: &mut Course) 
     use http_body_util::BodyExt as _;
     let (head, _stream) = match timeout_at(course.deadline, connection.send(request)).await {
         Ok(Ok(answered)) => answered,
-        Ok(Err(failure)) => return unsent(failure, connection.meter()),
+        Ok(Err(failure)) => {
+            if failure.message().is_some() {
+                // It would give the next one back as well.
+                connection.retire();
+            }
+            return unsent(failure, connection.meter());
+        }
         Err(_) => {
             connection.timed_out();
             return Err(SendError::not_answered_in_time(course.timeout, connection.meter()));

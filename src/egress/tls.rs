@@ -169,7 +169,8 @@ fn explain_certificate(error: &CertificateError) -> (ErrorClass, &'static str) {
             ErrorClass::TlsWrongName,
             "the endpoint's TLS certificate is for another host name: install one that names the URL's host",
         ),
-        C::UnknownIssuer => (ErrorClass::TlsUntrusted, UNTRUSTED),
+        // A signature is bad where an authority has the name of a trusted one, and not its key.
+        C::UnknownIssuer | C::BadSignature => (ErrorClass::TlsUntrusted, UNTRUSTED),
         // What most tools make when asked for a self-signed certificate.
         C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
             (ErrorClass::TlsUntrusted, UNTRUSTED)

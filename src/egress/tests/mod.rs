@@ -3,10 +3,14 @@
 //! Loopback stands for the public internet here: the tests' policy allows it, or a part of it.
 
 mod connecting;
+mod cost;
 mod dns_server;
 mod hostile;
 mod identity;
+mod pooling;
+mod proxy;
 mod receiver;
+mod sockets;
 mod spelling;
 mod tls;
 mod urls;

@@ -54,7 +54,7 @@ fn restyle(text: &str, digits: usize, dots: usize) -> String {
 }
 
 /// The spellings that URL parsers take for an IPv4 address.
-fn spelled_v4(ip: Ipv4Addr) -> impl Strategy<Value = String> {
+pub(super) fn spelled_v4(ip: Ipv4Addr) -> impl Strategy<Value = String> {
     (1..=4_usize, prop::array::uniform4((0..4_u8, 0..3_usize)), 0..4_usize, 0..4_usize, any::<bool>())
         .prop_map(move |(count, bases, digits, dots, final_dot)| {
             let octets = ip.octets().map(u32::from);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 use time::{Duration as Days, OffsetDateTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
@@ -78,11 +79,12 @@ async fn tls_receiver(issued: Issued) -> Receiver {
 }
 
 /// Speaks h2 and nothing else: settings, then `frames` as soon as a request's body has come.
-async fn h2_receiver(issued: Issued, frames: &'static [u8]) -> Receiver {
+async fn h2_receiver(issued: Issued, frames: impl Into<Vec<u8>>) -> Receiver {
+    let frames = Arc::new(frames.into());
     const SETTINGS_AND_ACK: [u8; 18] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
     let acceptor = acceptor(issued, &["h2"]);
     Receiver::start(move |stream| {
-        let acceptor = acceptor.clone();
+        let (acceptor, frames) = (acceptor.clone(), Arc::clone(&frames));
         async move {
             let mut stream = acceptor.accept(stream).await.expect("a handshake");
             stream.write_all(&SETTINGS_AND_ACK).await.expect("written");
@@ -91,7 +93,8 @@ async fn h2_receiver(issued: Issued, frames: &'static [u8]) -> Receiver {
                 stream.read_buf(&mut request).await.expect("a request");
             }
             assert!(request.starts_with(b"PRI * HTTP/2.0\r\n"));
-            stream.write_all(frames).await.expect("written");
+            // A client that has seen enough may be gone.
+            let _ = stream.write_all(&frames).await;
             let _ = stream.read_to_end(&mut request).await;
         }
     })
@@ -99,13 +102,17 @@ async fn h2_receiver(issued: Issued, frames: &'static [u8]) -> Receiver {
 }
 
 async fn post_tls(receiver: &Receiver, extra_ca_pem: Option<Vec<u8>>) -> Exchange {
+    post_tls_within(receiver, extra_ca_pem, BEFORE_PINGS).await
+}
+
+async fn post_tls_within(receiver: &Receiver, extra_ca_pem: Option<Vec<u8>>, timeout: Duration) -> Exchange {
     let dns = DnsServer::start().await;
     dns.set(HOST, Answer::ips(&["127.0.0.1"]));
     let policy = loopback_policy();
     let raw = format!("https://{HOST}:{}/", receiver.addr.port());
     let url = policy.parse_url(&raw, HTTPS_ONLY).expect("an accepted URL");
     let sender = sender(&policy, SenderOptions { extra_ca_pem, ..dns.options() });
-    post(&sender, &url, BEFORE_PINGS).await
+    post(&sender, &url, timeout).await
 }
 
 async fn assert_tls_failure(
@@ -145,12 +152,175 @@ async fn h2_is_spoken_where_offered_and_nothing_is_sent_twice() {
     assert_eq!(class_of(&post_tls(&receiver, Some(authority.pem())).await), ErrorClass::Protocol);
 }
 
+/// A frame of the first stream.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&[a, b, c, kind, flags, 0, 0, 0, 1], payload].concat()
+}
+
+#[tokio::test]
+async fn h2_receivers_that_mean_harm_get_the_same_classes() {
+    const HEADERS: u8 = 1;
+    const CONTINUATION: u8 = 9;
+    const END_HEADERS: u8 = 4;
+    let interim = frame(HEADERS, END_HEADERS, b"\x08\x03103").repeat(100);
+    let begun = frame(HEADERS, 0, &[0x88]);
+    // A header that is never indexed: x, and a value of 16,000 bytes.
+    let large = [&[0x10, 1, b'x', 0x7f, 0x81, 0x7c][..], &[b'z'; 16_000]].concat();
+    let endless = [begun.clone(), frame(CONTINUATION, 0, &large).repeat(20)].concat();
+    let authority = Authority::new();
+    for (frames, timeout, class) in [
+        (Vec::new(), SHORT, ErrorClass::Timeout),
+        (begun, SHORT, ErrorClass::ResponseTooSlow),
+        (interim, BEFORE_PINGS, ErrorClass::InterimFlood),
+        (endless, BEFORE_PINGS, ErrorClass::ResponseTooLarge),
+        (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), BEFORE_PINGS, ErrorClass::Protocol),
+    ] {
+        let receiver = h2_receiver(authority.issue(HOST, in_a_week()), frames).await;
+        let exchange = post_tls_within(&receiver, Some(authority.pem()), timeout).await;
+        assert_eq!(class_of(&exchange), class);
+    }
+}
+
+/// An HTTP/2 server that answers 204 to everything.
+async fn honest_h2_receiver(issued: Issued) -> Receiver {
+    use hyper::{Request, Response, body::Incoming};
+    let acceptor = acceptor(issued, &["h2"]);
+    Receiver::start(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let stream = acceptor.accept(stream).await.expect("a handshake");
+            let answer = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                assert_eq!(request.uri().path(), "/");
+                assert!(request.headers().get("host").is_none());
+                let mut response = Response::new(http_body_util::Empty::<Bytes>::new());
+                *response.status_mut() = hyper::StatusCode::NO_CONTENT;
+                Ok::<_, std::convert::Infallible>(response)
+            });
+            let http2 = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            // How the client goes is its own affair.
+            let _ = http2.serve_connection(hyper_util::rt::TokioIo::new(stream), answer).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_h2_connection_serves_many_requests_at_once() {
+    let authority = Authority::new();
+    let receiver = honest_h2_receiver(authority.issue(HOST, in_a_week())).await;
+    let dns = DnsServer::start().await;
+    dns.set(HOST, Answer::ips(&["127.0.0.1"]));
+    let policy = loopback_policy();
+    let raw = format!("https://{HOST}:{}/", receiver.addr.port());
+    let url = Arc::new(policy.parse_url(&raw, HTTPS_ONLY).expect("an accepted URL"));
+    let sender = sender(&policy, SenderOptions { extra_ca_pem: Some(authority.pem()), ..dns.options() });
+    post(&sender, &url, PLENTY).await.result.expect("a response");
+    let mut posts = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (sender, url) = (sender.clone(), Arc::clone(&url));
+        posts.spawn(async move { post(&sender, &url, PLENTY).await });
+    }
+    while let Some(exchange) = posts.join_next().await {
+        assert_eq!(exchange.expect("joined").result.expect("a response").status, 204);
+    }
+    assert_eq!(receiver.connections(), 1);
+}
+
+/// A client's identity of the test's own.
+fn identity(authority: &Authority, name: &str) -> Arc<ClientIdentity> {
+    let params = CertificateParams::new(vec![name.to_owned()]).expect("params");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, &authority.0).expect("a certificate");
+    Arc::new(ClientIdentity::parse(&certificate.pem(), &key.serialize_pem()).expect("an identity"))
+}
+
+/// Asks for a client certificate, and answers with its fingerprint.
+async fn asking_receiver(issued: Issued, authority: &Authority) -> Receiver {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut clients = rustls::RootCertStore::empty();
+    clients.add(authority.0.der().clone()).expect("a root");
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider.clone())
+            .build()
+            .expect("a verifier");
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![issued.0], issued.1)
+        .expect("a usable certificate");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Receiver::start(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let shown = stream.get_ref().1.peer_certificates().expect("a certificate")[0].to_vec();
+            let print: [u8; 32] = Sha256::digest(&shown).into();
+            let answer = [&b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n"[..], &print].concat();
+            let mut request = Vec::new();
+            while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                if request.ends_with(b"{\"a\":1}") {
+                    request.clear();
+                    stream.write_all(&answer).await.expect("written");
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn each_client_identity_has_connections_of_its_own() {
+    let authority = Authority::new();
+    let receiver = asking_receiver(authority.issue(HOST, in_a_week()), &authority).await;
+    let dns = DnsServer::start().await;
+    dns.set(HOST, Answer::ips(&["127.0.0.1"]));
+    let policy = loopback_policy();
+    let raw = format!("https://{HOST}:{}/", receiver.addr.port());
+    let url = policy.parse_url(&raw, HTTPS_ONLY).expect("an accepted URL");
+    let sender = sender(&policy, SenderOptions { extra_ca_pem: Some(authority.pem()), ..dns.options() });
+    let (one, other) = (identity(&authority, "one"), identity(&authority, "other"));
+    for _ in 0..3 {
+        for identity in [&one, &other] {
+            let outbound = Outbound {
+                url: &url,
+                identity: Some(identity),
+                headers: HeaderMap::new(),
+                body: Bytes::from_static(b"{\"a\":1}"),
+                timeout: PLENTY,
+            };
+            let response = sender.post(outbound).await.result.expect("a response");
+            assert_eq!(response.body[..], identity.fingerprint());
+        }
+    }
+    assert_eq!(receiver.connections(), 2);
+    // Without one, and with one that the receiver doesn't know.
+    let error = post(&sender, &url, PLENTY).await.result.expect_err("no certificate");
+    assert_eq!(error.class, ErrorClass::Tls);
+    assert!(error.detail.contains("client certificate"), "{}", error.detail);
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_untrusted_as_an_authority_or_not() {
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
+        let mut params = CertificateParams::new(vec![HOST.to_owned()]).expect("params");
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let receiver = tls_receiver((certificate.der().clone(), key)).await;
+        assert_tls_failure(&receiver, None, ErrorClass::TlsUntrusted, "self-signed").await;
+    }
+}
+
 #[tokio::test]
 async fn bad_certificates_are_refused_each_with_its_sentence() {
     let authority = Authority::new();
     let receiver = tls_receiver(authority.issue(HOST, in_a_week())).await;
     assert_tls_failure(&receiver, None, ErrorClass::TlsUntrusted, "not trusted").await;
-    assert_tls_failure(&receiver, Some(Authority::new().pem()), ErrorClass::Tls, "not valid").await;
+    assert_tls_failure(&receiver, Some(Authority::new().pem()), ErrorClass::TlsUntrusted, "not trusted")
+        .await;
 
     let expired = OffsetDateTime::now_utc() - Days::days(1);
     let receiver = tls_receiver(authority.issue(HOST, expired)).await;

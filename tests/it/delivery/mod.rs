@@ -3,6 +3,7 @@ mod counted;
 mod failures;
 mod first;
 mod holds;
+mod hostile;
 mod interleavings;
 mod limits;
 mod mutual_tls;
