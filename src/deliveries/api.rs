@@ -115,7 +115,7 @@ async fn cancel(
     if control::cancel(&mut work, tenant.id, event, endpoint).await? == Canceled::NotPending {
         return Err(ApiError::Conflict("The delivery has ended already.".into()));
     }
-    let command = control::command(&mut work, endpoint.shard()).await?;
+    let command = control::command_endpoint(&mut work, endpoint).await?;
     let resource = format!("{event}/{endpoint}");
     let act = audit::Act { action: "delivery.cancel", resource: &resource, fields: &[] };
     audit::record(&mut *work, tenant.id, &context.clock, &tenant.actor, act).await?;

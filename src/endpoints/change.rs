@@ -60,7 +60,7 @@ impl<'a> Change<'a> {
         answer: Answer,
     ) -> Result<Response, ApiError> {
         control::reroute(&mut *self.work, self.location).await?;
-        let command = control::command(&mut self.work, self.endpoint.shard()).await?;
+        let command = control::command_endpoint(&mut self.work, self.endpoint).await?;
         let act = audit::Act { action, resource: &self.endpoint.to_string(), fields };
         audit::record(&mut *self.work, self.tenant, &self.context.clock, actor, act).await?;
         let done = self.work.commit(self.context, answer).await?;

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use super::{Duty, is_ours};
 use crate::{
     queue::{control, notices},
-    types::{EndpointId, LocationId, Shard},
+    types::{EndpointId, LocationId},
 };
 
 /// Endpoints disabled in one go.
@@ -37,15 +37,15 @@ pub async fn disable(pool: &PgPool) -> sqlx::Result<()> {
     .await?;
     let ids: Vec<EndpointId> = disabled.iter().map(|one| one.endpoint_id).collect();
     notices::disabled(&mut *transaction, &ids).await?;
-    let mut shards: Vec<Shard> = disabled.iter().map(|one| one.endpoint_id.shard()).collect();
-    shards.sort_unstable();
-    shards.dedup();
     for one in &disabled {
         tracing::info!(endpoint = %one.endpoint_id, "disabled an endpoint that has failed for too long");
         control::reroute(&mut *transaction, one.location_id).await?;
     }
-    for shard in shards {
-        control::command(&mut transaction, shard).await?;
+    // Shards in order, as everybody locks them.
+    let mut ids = ids;
+    ids.sort_unstable_by_key(|id| id.shard());
+    for id in ids {
+        control::command_endpoint(&mut transaction, id).await?;
     }
     transaction.commit().await
 }

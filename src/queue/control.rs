@@ -1,14 +1,21 @@
 //! Commands of the API to the queue and to the owners of its shards.
 //!
 //! A change that an owner must obey before the API may promise anything (pause, delete, a rotation at once) counts up its
-//! shard's `config_version` in the same transaction and rings; the owner reloads, lets what is in flight end, and writes
-//! `config_seen`. [`Owners::obeyed`] waits for that.
+//! shard's `config_version` in the same transaction and rings; the owner reloads, lets what is in flight end, and says so.
+//! [`Owners::obeyed`] waits for that.
+//!
+//! A command concerns an endpoint, and stands beside its version until it is obeyed, or else the whole shard. One of an endpoint
+//! is obeyed when it is crossed out, one of a shard when `config_seen` has come so far: that says that everything up to there is
+//! obeyed. So an endpoint that hangs does not hold up commands to its neighbours. Versions are given out under the lock of the
+//! shard's row: who reads one has read all before it, and a new owner, which begins by reading everything, finds what the one
+//! before has not obeyed.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::{
     bell::{self, Ring},
@@ -25,14 +32,36 @@ const OBEYED_WITHIN: Duration = Duration::from_secs(5);
 const OBEYED_POLL_MIN: Duration = Duration::from_millis(5);
 const OBEYED_POLL_MAX: Duration = Duration::from_millis(100);
 
+/// Commands to endpoints of one shard that wait at once. More than that are taken for commands to the shard.
+const OF_ENDPOINTS_MAX: i32 = 64;
+
 /// The version that an owner must have seen.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Command {
     shard: i32,
     version: i64,
+    /// It is crossed out when it is obeyed.
+    #[serde(default)]
+    by_itself: bool,
 }
 
-/// Counts the shard's configuration up, in the transaction of the change.
+/// Counts the configuration of the endpoint's shard up, in the transaction of the change.
+pub async fn command_endpoint(db: &mut PgConnection, endpoint: EndpointId) -> sqlx::Result<Command> {
+    let shard = endpoint.shard().column();
+    let row = sqlx::query!(
+        r#"WITH rung AS MATERIALIZED (SELECT pg_notify($3, ''))
+           SELECT c.version AS "version!", c.by_itself AS "by_itself!" FROM rung CROSS JOIN command_endpoint($1, $2, $4) c"#,
+        shard,
+        endpoint.uuid(),
+        COMMAND_CHANNEL,
+        OF_ENDPOINTS_MAX
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Command { shard, version: row.version, by_itself: row.by_itself })
+}
+
+/// The same where the whole shard is concerned.
 pub async fn command(db: &mut PgConnection, shard: Shard) -> sqlx::Result<Command> {
     let version = sqlx::query_scalar!(
         "WITH rung AS (SELECT pg_notify($2, ''))
@@ -43,7 +72,7 @@ pub async fn command(db: &mut PgConnection, shard: Shard) -> sqlx::Result<Comman
     )
     .fetch_one(db)
     .await?;
-    Ok(Command { shard: shard.column(), version })
+    Ok(Command { shard: shard.column(), version, by_itself: false })
 }
 
 /// The same for many shards at once.
@@ -58,8 +87,8 @@ pub async fn command_all(db: &mut PgConnection, shards: &[Shard]) -> sqlx::Resul
     sqlx::query!("SELECT pg_notify($1, '')", COMMAND_CHANNEL).execute(&mut *db).await?;
     sqlx::query_as!(
         Command,
-        "UPDATE shards SET config_version = config_version + 1 WHERE shard = ANY($1)
-         RETURNING shard, config_version AS version",
+        r#"UPDATE shards SET config_version = config_version + 1 WHERE shard = ANY($1)
+         RETURNING shard, config_version AS version, false AS "by_itself!""#,
         &columns
     )
     .fetch_all(&mut *db)
@@ -102,16 +131,84 @@ impl Owners {
 
 /// Whether these commands are obeyed now.
 pub async fn are_obeyed(db: impl PgExecutor<'_>, commands: &[Command]) -> sqlx::Result<bool> {
-    let (shards, versions): (Vec<i32>, Vec<i64>) =
-        commands.iter().map(|command| (command.shard, command.version)).unzip();
+    let shards: Vec<i32> = commands.iter().map(|command| command.shard).collect();
+    let versions: Vec<i64> = commands.iter().map(|command| command.version).collect();
+    let by_themselves: Vec<bool> = commands.iter().map(|command| command.by_itself).collect();
     sqlx::query_scalar!(
-        r#"SELECT coalesce(bool_and(s.node IS NULL OR s.config_seen >= c.version), true) AS "seen!"
-           FROM unnest($1::int[], $2::bigint[]) AS c(shard, version) JOIN shards s ON s.shard = c.shard"#,
+        r#"SELECT coalesce(bool_and(s.node IS NULL OR s.config_seen >= c.version
+               OR c.by_itself AND c.version <> ALL (s.command_versions)), true) AS "seen!"
+           FROM unnest($1::int[], $2::bigint[], $3::bool[]) AS c(shard, version, by_itself) JOIN shards s ON s.shard = c.shard"#,
         &shards,
-        &versions
+        &versions,
+        &by_themselves
     )
     .fetch_one(db)
     .await
+}
+
+/// Commands to a shard that are not all obeyed: versions above `seen` up to `version`, of which these concern an endpoint.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub shard: Shard,
+    pub seen: i64,
+    pub version: i64,
+    pub of_endpoints: Vec<(i64, EndpointId)>,
+}
+
+/// Those to this node's shards.
+pub async fn pending(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Pending>> {
+    let rows = sqlx::query!(
+        "SELECT shard, config_seen, config_version, command_versions, command_endpoints
+         FROM shards WHERE node = $1 AND config_version > config_seen",
+        node
+    )
+    .fetch_all(db)
+    .await?;
+    let pending = rows.into_iter().map(|row| Pending {
+        shard: Shard::from_column(row.shard),
+        seen: row.config_seen,
+        version: row.config_version,
+        of_endpoints: row
+            .command_versions
+            .into_iter()
+            .zip(row.command_endpoints)
+            .map(|(version, endpoint)| (version, endpoint.into()))
+            .collect(),
+    });
+    Ok(pending.collect())
+}
+
+/// What a node obeys of a shard: everything up to `seen`, and these versions besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub shard: Shard,
+    pub seen: i64,
+    pub versions: Vec<i64>,
+}
+
+/// Tells whoever waits.
+pub async fn acknowledge(db: impl PgExecutor<'_>, node: Uuid, acks: &[Ack]) -> sqlx::Result<()> {
+    let (shards, seen): (Vec<i32>, Vec<i64>) = acks.iter().map(|ack| (ack.shard.column(), ack.seen)).unzip();
+    let (of_shards, versions): (Vec<i32>, Vec<i64>) =
+        acks.iter().flat_map(|ack| ack.versions.iter().map(|version| (ack.shard.column(), *version))).unzip();
+    sqlx::query!(
+        "UPDATE shards s SET config_seen = greatest(s.config_seen, a.seen),
+             (command_versions, command_endpoints) = (
+                 SELECT coalesce(array_agg(c.version ORDER BY c.version), '{}'), coalesce(array_agg(c.endpoint_id ORDER BY c.version), '{}')
+                 FROM unnest(s.command_versions, s.command_endpoints) AS c(version, endpoint_id)
+                 WHERE c.version > a.seen AND NOT EXISTS (
+                     SELECT 1 FROM unnest($4::int[], $5::bigint[]) AS o(shard, version)
+                     WHERE o.shard = s.shard AND o.version = c.version))
+         FROM unnest($2::int[], $3::bigint[]) AS a(shard, seen) WHERE s.shard = a.shard AND s.node = $1",
+        node,
+        &shards,
+        &seen,
+        &of_shards,
+        &versions
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Makes every publish to this location be routed anew.

@@ -145,30 +145,3 @@ pub async fn release(db: &PgPool, node: Uuid) -> sqlx::Result<()> {
         .await?;
     transaction.commit().await
 }
-
-/// Shards of this node whose configuration has changed, with the version to acknowledge.
-pub async fn changed_shards(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Shard, i64)>> {
-    let rows = sqlx::query!(
-        "SELECT shard, config_version FROM shards WHERE node = $1 AND config_version > config_seen",
-        node
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (Shard::from_column(row.shard), row.config_version)).collect())
-}
-
-/// Tells whoever waits that this node obeys a shard's configuration up to `version`.
-pub async fn acknowledge(db: impl PgExecutor<'_>, node: Uuid, seen: &[(Shard, i64)]) -> sqlx::Result<()> {
-    let (shards, versions): (Vec<i32>, Vec<i64>) =
-        seen.iter().map(|(shard, version)| (shard.column(), *version)).unzip();
-    sqlx::query!(
-        "UPDATE shards s SET config_seen = greatest(s.config_seen, a.version)
-         FROM unnest($2::int[], $3::bigint[]) AS a(shard, version) WHERE s.shard = a.shard AND s.node = $1",
-        node,
-        &shards,
-        &versions
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     super::{
         attempt::Outcome,
+        drain::Scope,
         flusher::{Item, Report, Written},
         keeper::Tenure,
         reading::Found,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     endpoints::Target,
     queue::{bell::Ring, handoff::Handed, refill::LaneRoom},
-    types::{EndpointId, Shard, TenantId, Timestamp},
+    types::{EndpointId, TenantId, Timestamp},
 };
 
 /// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
@@ -45,14 +46,13 @@ impl Owner {
                 }
             }
             Message::Commanded => self.commands_rung = true,
-            Message::Commands(commands) => {
+            Message::Commands(node, pending) => {
                 self.reading_commands = false;
-                // One that is being obeyed is read again until it is acknowledged.
-                let new =
-                    |command: &(Shard, i64)| !self.drain.is_on(*command) && !self.commands.contains(command);
-                let commands: Vec<_> = commands.unwrap_or_default().into_iter().filter(new).collect();
-                self.commands.extend(commands);
+                if node == self.node {
+                    pending.unwrap_or_default().iter().for_each(|pending| self.drain.hear(pending));
+                }
             }
+            Message::NotAcknowledged(acks) => self.drain.not_acknowledged(&acks),
             Message::Loaded(loaded) => self.loaded(loaded, now),
             Message::Refilled { rooms, found } => self.refilled(&rooms, found, now),
             Message::Swept { full, lanes } => self.swept(full, lanes, now),
@@ -98,7 +98,6 @@ impl Owner {
                 self.targets.clear();
                 self.plans.clear();
                 self.wanted.clear();
-                self.commands.clear();
                 self.gone.clear();
             }
         }
@@ -168,20 +167,30 @@ impl Owner {
 
     pub(super) fn loaded(&mut self, loaded: Loaded, now: Micros) {
         self.loading = false;
-        let Loaded { node, commands, asked, targets } = loaded;
+        let Loaded { node, orders, asked, targets } = loaded;
         if node != self.node {
             return;
         }
         match targets {
             Some(targets) => {
-                let shards = commands.iter().map(|(shard, _)| *shard).collect();
-                self.scheduler.clear_shards(&shards, now);
+                let mut shards = HashSet::new();
+                for order in &orders {
+                    match order.scope {
+                        Scope::Endpoint(endpoint) => self.scheduler.clear_lane(endpoint, now),
+                        Scope::Shard(shard) => {
+                            shards.insert(shard);
+                        }
+                    }
+                }
+                if !shards.is_empty() {
+                    self.scheduler.clear_shards(&shards, now);
+                }
                 self.know(&asked, targets, now);
-                self.drain.commanded(&commands);
+                self.drain.loaded(&orders);
             }
             None => {
                 self.wanted.extend(asked);
-                self.commands.extend(commands);
+                self.drain.not_loaded(&orders);
             }
         }
     }
@@ -259,13 +268,13 @@ impl Owner {
         let throttle = self.scheduler.responded(row.endpoint_id, start, sign, now);
         match outcome {
             Outcome::Cut => {
-                self.drain.ends(row.shard(), generation);
+                self.drain.ends(row.endpoint_id, generation);
                 self.scheduler.lost(row.turn(), now);
             }
             Outcome::Sent { finished, next, .. } => {
                 // Sent before by a node that this process was, and not written since.
                 if let Some(before) = self.writing.insert(row.turn(), generation) {
-                    self.drain.ends(row.shard(), before);
+                    self.drain.ends(row.endpoint_id, before);
                 }
                 if next == Next::Gone {
                     let held = Terms { held: true, ..terms(plan.target()) };
@@ -291,7 +300,7 @@ impl Owner {
             self.unwritten = self.unwritten.saturating_sub(1);
             self.leave.ends(turn.endpoint_id.shard());
             if let Some(generation) = self.writing.remove(&turn) {
-                self.drain.ends(turn.endpoint_id.shard(), generation);
+                self.drain.ends(turn.endpoint_id, generation);
             }
             match written {
                 Written::Ended => self.scheduler.finished(turn, None, now),

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     WorkerParts,
     attempt::{Outcome, Plan},
-    drain::Drain,
+    drain::{Drain, Order},
     flusher::{Item, Report},
     keeper::{Lease, Rested, Tenure},
     leave::Leave,
@@ -31,17 +31,22 @@ use super::{
 };
 use crate::{
     endpoints::Target,
-    queue::{Row, Turn, bell::Ring, ownership, refill::LaneRoom},
+    queue::{
+        Row, Turn,
+        bell::Ring,
+        control::{self, Ack, Pending},
+        refill::LaneRoom,
+    },
     telemetry::metrics::metrics,
     types::{EndpointId, SHARD_COUNT, Shard},
 };
 
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     slots: 512,
     probes: 64,
     lane_rows: 64,
     refill_lanes: 50,
-    body_bytes: 64 * 1024 * 1024,
+    held_bytes: 16 * 1024 * 1024,
     lane_rows_lean: 8,
 };
 /// Results that may wait for Postgres before nothing more is sent: the most that a crash can cause to be sent again,
@@ -61,21 +66,30 @@ pub enum Message {
     Tenure(Tenure),
     Rang(Vec<Ring>),
     Commanded,
-    Commands(Option<Vec<(Shard, i64)>>),
+    /// As the database told this node.
+    Commands(Uuid, Option<Vec<Pending>>),
+    /// Obeyed, and nobody could be told.
+    NotAcknowledged(Vec<Ack>),
     Loaded(Loaded),
-    Refilled { rooms: Vec<LaneRoom>, found: Option<Found> },
-    Swept { full: bool, lanes: Option<Vec<EndpointId>> },
+    Refilled {
+        rooms: Vec<LaneRoom>,
+        found: Option<Found>,
+    },
+    Swept {
+        full: bool,
+        lanes: Option<Vec<EndpointId>>,
+    },
     Attempted(Box<Attempted>),
     Flushed(Report),
 }
 
 type Targets = HashMap<EndpointId, Arc<Target>>;
 
-/// How endpoints stand, read after `commands` were given.
+/// How endpoints stand, read after `orders` were given.
 pub struct Loaded {
     /// Who asked. What was read for a node that is dead may be from before its shards were somebody else's.
     node: Uuid,
-    commands: Vec<(Shard, i64)>,
+    orders: Vec<Order>,
     asked: Vec<EndpointId>,
     targets: Option<Targets>,
 }
@@ -105,10 +119,9 @@ pub struct Owner {
     cleared: HashSet<EndpointId>,
     targets: Targets,
     plans: HashMap<(EndpointId, i32), Arc<Plan>>,
-    /// Endpoints whose targets are wanted, commands to obey, and whether a load is under way: one at a time, so that an
-    /// older picture never replaces a newer one.
+    /// Endpoints whose targets are wanted, beside those that commands are about, and whether a load is under way: one at a
+    /// time, so that an older picture never replaces a newer one.
     wanted: HashSet<EndpointId>,
-    commands: Vec<(Shard, i64)>,
     loading: bool,
     loads: u64,
     /// Endpoints that have answered 410 to this turn. They are held here until a load that began after the result was on
@@ -151,7 +164,6 @@ impl Owner {
             targets: HashMap::new(),
             plans: HashMap::new(),
             wanted: HashSet::new(),
-            commands: Vec::new(),
             loading: false,
             loads: 0,
             gone: HashMap::new(),
@@ -273,10 +285,11 @@ impl Owner {
         }
         let obeyed = self.drain.obeyed();
         if !obeyed.is_empty() {
-            let (pool, node) = (self.parts.pools.engine.clone(), self.node);
+            let (pool, node, messages) = (self.parts.pools.engine.clone(), self.node, self.messages.clone());
             tokio::spawn(async move {
-                if let Err(error) = ownership::acknowledge(&pool, node, &obeyed).await {
-                    tracing::warn!(%error, "a command could not be acknowledged; it is read again");
+                if let Err(error) = control::acknowledge(&pool, node, &obeyed).await {
+                    tracing::warn!(%error, "commands could not be acknowledged; they are read again");
+                    let _ = messages.send(Message::NotAcknowledged(obeyed));
                 }
             });
         }

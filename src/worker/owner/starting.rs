@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::{
     super::{
         attempt::{Plan, attempt},
+        drain::Scope,
         flusher::Item,
         keeper::Lease,
         reading::read,
@@ -22,10 +23,9 @@ use super::{
 use crate::{
     endpoints::target,
     queue::{
-        Row,
+        Row, control,
         finish::{Finished, Verdict},
         handoff::Parcel,
-        ownership,
         refill::{self, LaneRoom},
     },
     types::{EndpointId, Shard, Timestamp},
@@ -38,7 +38,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 impl Owner {
     pub(super) fn send(&mut self, Started { parcel, start }: Started, lease: Lease) {
         let row = parcel.row;
-        let generation = self.drain.begins(row.shard());
+        let generation = self.drain.begins(row.endpoint_id);
         self.leave.begins(row.shard());
         let at = self.parts.pools.clock.now();
         let Some(plan) = self.plan(&parcel, at) else {
@@ -81,7 +81,7 @@ impl Owner {
     /// Ends a delivery without an attempt.
     pub(super) fn cannot_be_sent(&mut self, row: Row, start: Start, generation: u64, reason: &'static str) {
         let now = self.now();
-        self.drain.ends(row.shard(), generation);
+        self.drain.ends(row.endpoint_id, generation);
         self.leave.ends(row.shard());
         self.scheduler.responded(row.endpoint_id, start, Sign::Neither, now);
         self.write_failure(row, reason, now);
@@ -152,16 +152,24 @@ impl Owner {
     }
 
     pub(super) fn load(&mut self) {
-        if self.loading || (self.wanted.is_empty() && self.commands.is_empty()) {
+        if self.loading || (self.wanted.is_empty() && !self.drain.is_asked()) {
             return;
         }
         self.loading = true;
         self.loads += 1;
-        let (node, commands) = (self.node, std::mem::take(&mut self.commands));
-        let shards: HashSet<Shard> = commands.iter().map(|(shard, _)| *shard).collect();
+        let (node, orders) = (self.node, self.drain.load());
         let mut asked = std::mem::take(&mut self.wanted);
-        asked.extend(self.scheduler.lanes_in(|shard| shards.contains(&shard)));
-        asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
+        let mut shards: HashSet<Shard> = HashSet::new();
+        for order in &orders {
+            match order.scope {
+                Scope::Endpoint(endpoint) => asked.insert(endpoint),
+                Scope::Shard(shard) => shards.insert(shard),
+            };
+        }
+        if !shards.is_empty() {
+            asked.extend(self.scheduler.lanes_in(|shard| shards.contains(&shard)));
+            asked.extend(self.targets.keys().filter(|endpoint| shards.contains(&endpoint.shard())));
+        }
         let asked: Vec<EndpointId> = asked.into_iter().collect();
         let (pool, formats) = (self.parts.pools.engine.clone(), self.parts.formats.clone());
         let (vault, policy) = (Arc::clone(&self.parts.vault), Arc::clone(&self.parts.policy));
@@ -178,7 +186,7 @@ impl Owner {
                     None
                 }
             };
-            Message::Loaded(Loaded { node, commands, asked, targets })
+            Message::Loaded(Loaded { node, orders, asked, targets })
         });
     }
 
@@ -189,7 +197,7 @@ impl Owner {
         self.reading_commands = true;
         self.commands_rung = false;
         let (pool, node) = (self.parts.pools.engine.clone(), self.node);
-        self.tell_later(async move { Message::Commands(ownership::changed_shards(&pool, node).await.ok()) });
+        self.tell_later(async move { Message::Commands(node, control::pending(&pool, node).await.ok()) });
     }
 
     pub(super) fn sweep(&mut self) {

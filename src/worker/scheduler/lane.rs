@@ -15,6 +15,9 @@ use crate::{
     types::{EventId, TenantId},
 };
 
+/// What a row takes besides its event's data.
+const ROW_BYTES: usize = 512;
+
 pub struct Lane {
     pub terms: Option<Terms>,
     pub ready: VecDeque<Parcel>,
@@ -100,7 +103,7 @@ impl Lane {
 
     /// Takes a row in, to be sent. Answers the bytes that it holds.
     pub fn take_in(&mut self, parcel: Parcel) -> usize {
-        let bytes = parcel.body.data.len();
+        let bytes = weight(&parcel);
         self.known.insert(parcel.row.event_id, Known { seq: parcel.row.seq, sent: false });
         self.ready.push_back(parcel);
         bytes
@@ -133,7 +136,7 @@ impl Lane {
         let mut freed = 0;
         for parcel in self.ready.drain(..) {
             self.known.remove(&parcel.row.event_id);
-            freed += parcel.body.data.len();
+            freed += weight(&parcel);
         }
         self.doubt(Uuid::nil(), now);
         freed
@@ -218,6 +221,11 @@ impl Lane {
     pub fn is_idle(&self) -> bool {
         self.known.is_empty() && !self.reading && (self.is_held() || (!self.more && self.timed_at.is_none()))
     }
+}
+
+/// Bytes of a row that is held, with what is kept about it.
+pub fn weight(parcel: &Parcel) -> usize {
+    parcel.body.data.len() + ROW_BYTES
 }
 
 /// Least time between two starts at this rate.

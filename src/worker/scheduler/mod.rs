@@ -55,8 +55,8 @@ pub struct Limits {
     pub lane_rows: usize,
     /// Lanes read in one refill.
     pub refill_lanes: usize,
-    /// Bytes of event data held for rows that wait; beyond it lanes hold [`Limits::lane_rows_lean`].
-    pub body_bytes: usize,
+    /// Bytes held for rows that wait; beyond it lanes hold [`Limits::lane_rows_lean`], and beyond twice as many one row.
+    pub held_bytes: usize,
     pub lane_rows_lean: usize,
 }
 
@@ -102,7 +102,7 @@ pub struct Scheduler {
     in_flight: usize,
     probes: usize,
     awaiting_probe: VecDeque<EndpointId>,
-    body_bytes: usize,
+    held_bytes: usize,
     readers: Readers,
     refill: Option<Reader>,
     /// Starts of whoever owned the lanes before are no later than this.
@@ -123,7 +123,7 @@ impl Scheduler {
             in_flight: 0,
             probes: 0,
             awaiting_probe: VecDeque::new(),
-            body_bytes: 0,
+            held_bytes: 0,
             readers: Readers::default(),
             refill: None,
             owned_since: Micros::MIN / 2,
@@ -177,7 +177,7 @@ impl Scheduler {
         if self.readers.is_stale(reader, &row) {
             return;
         }
-        let (room, void) = (self.lane_room(), self.readers.is_void(reader, row.shard()));
+        let (room, void) = (self.lane_room(), self.readers.is_void(reader, row.endpoint_id));
         let lane = self.lane(row.endpoint_id, now);
         lane.used_at = now;
         if lane.knows(&row) {
@@ -190,7 +190,7 @@ impl Scheduler {
             lane.miss(before(row.event_id));
             0
         };
-        self.body_bytes += bytes;
+        self.held_bytes += bytes;
         self.wake(row.endpoint_id, now);
     }
 
@@ -209,10 +209,10 @@ impl Scheduler {
     }
 
     fn lane_room(&self) -> usize {
-        if self.body_bytes < self.limits.body_bytes {
-            self.limits.lane_rows
-        } else {
-            self.limits.lane_rows_lean
+        match self.held_bytes / self.limits.held_bytes {
+            0 => self.limits.lane_rows,
+            1 => self.limits.lane_rows_lean,
+            _ => 1,
         }
     }
 
@@ -226,7 +226,7 @@ impl Scheduler {
         }
         lane.terms = Some(terms);
         if terms.held || was_held || is_told && lane.breaker.is_open() {
-            self.body_bytes -= lane.clear(now);
+            self.held_bytes -= lane.clear(now);
         }
         self.wake(endpoint, now);
     }
@@ -235,11 +235,21 @@ impl Scheduler {
     pub fn clear_shards(&mut self, shards: &HashSet<Shard>, now: Micros) {
         self.readers.void(shards.iter().copied());
         for endpoint in self.lanes_in(|shard| shards.contains(&shard)) {
-            if let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) {
-                self.body_bytes -= lane.clear(now);
-            }
-            self.wake(endpoint, now);
+            self.empty(endpoint, now);
         }
+    }
+
+    /// The same of one lane.
+    pub fn clear_lane(&mut self, endpoint: EndpointId, now: Micros) {
+        self.readers.void_lane(endpoint);
+        self.empty(endpoint, now);
+    }
+
+    fn empty(&mut self, endpoint: EndpointId, now: Micros) {
+        if let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign) {
+            self.held_bytes -= lane.clear(now);
+        }
+        self.wake(endpoint, now);
     }
 
     /// There may be rows of this endpoint that were not offered: fresh ones above `after`, or timed ones.
@@ -303,7 +313,7 @@ impl Scheduler {
         self.unread.retain(|endpoint| !lost(endpoint.shard()));
         let mut gone = Vec::new();
         for (endpoint, lane) in self.lanes.iter_mut().filter(|(endpoint, _)| lost(endpoint.shard())) {
-            self.body_bytes -= lane.give_up(now);
+            self.held_bytes -= lane.give_up(now);
             if lane.is_unknown() {
                 gone.push(*endpoint);
             }

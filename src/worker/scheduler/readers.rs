@@ -1,8 +1,8 @@
 //! Whoever reads the queue outside the scheduler's sight may bring back what is no longer so.
 //!
 //! A refill, or a publish that will offer what it commits, takes its picture of the queue at some moment after it began.
-//! What has happened since it began must not be undone by it: rows that were finished ([`Readers::is_stale`]), and whole
-//! shards whose rows may have changed by somebody else's hand ([`Readers::is_void`]).
+//! What has happened since it began must not be undone by it: rows that were finished ([`Readers::is_stale`]), and lanes and
+//! whole shards whose rows may have changed by somebody else's hand ([`Readers::is_void`]).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,6 +22,7 @@ pub struct Readers {
     finished: HashMap<(EndpointId, EventId), Finished>,
     by_age: VecDeque<(u64, (EndpointId, EventId))>,
     voided: HashMap<Shard, u64>,
+    voided_lanes: HashMap<EndpointId, u64>,
     all_voided: u64,
 }
 
@@ -48,6 +49,7 @@ impl Readers {
             }
         }
         self.voided.retain(|_, at| *at >= oldest);
+        self.voided_lanes.retain(|_, at| *at >= oldest);
     }
 
     /// The result of this turn is on disk.
@@ -67,6 +69,13 @@ impl Readers {
         }
     }
 
+    /// Rows of this lane may have been.
+    pub fn void_lane(&mut self, endpoint: EndpointId) {
+        if !self.began.is_empty() {
+            self.voided_lanes.insert(endpoint, self.tick);
+        }
+    }
+
     pub fn void_all(&mut self) {
         self.all_voided = self.tick;
     }
@@ -81,9 +90,11 @@ impl Readers {
         last.is_some_and(|last| self.began(reader) <= last.at && row.seq <= last.seq)
     }
 
-    /// Nothing that the reader says of the shard counts.
-    pub fn is_void(&self, reader: Reader, shard: Shard) -> bool {
+    /// Nothing that the reader says of the lane counts.
+    pub fn is_void(&self, reader: Reader, endpoint: EndpointId) -> bool {
         let began = self.began(reader);
-        began <= self.all_voided || self.voided.get(&shard).is_some_and(|at| began <= *at)
+        let shard = self.voided.get(&endpoint.shard()).is_some_and(|at| began <= *at);
+        let lane = self.voided_lanes.get(&endpoint).is_some_and(|at| began <= *at);
+        began <= self.all_voided || shard || lane
     }
 }

@@ -69,12 +69,13 @@ impl Scheduler {
                 counts.0 += 1;
                 lane.cursor = lane.cursor.max(row.event_id.uuid());
             }
-            let outdated = self.readers.is_stale(reader, &row) || self.readers.is_void(reader, row.shard());
+            let outdated =
+                self.readers.is_stale(reader, &row) || self.readers.is_void(reader, row.endpoint_id);
             if outdated || lane.foreign || lane.is_held() || lane.knows(&row) {
                 continue;
             }
             match parcel {
-                Some(parcel) => self.body_bytes += lane.take_in(parcel),
+                Some(parcel) => self.held_bytes += lane.take_in(parcel),
                 None => {
                     lane.mark_sent(&row);
                     ended.push(row);
@@ -83,7 +84,7 @@ impl Scheduler {
         }
         for room in rooms {
             let (fresh, timed) = read.get(&room.endpoint_id).copied().unwrap_or_default();
-            let void = self.readers.is_void(reader, room.endpoint_id.shard());
+            let void = self.readers.is_void(reader, room.endpoint_id);
             if let Some(lane) = self.lanes.get_mut(&room.endpoint_id) {
                 let again = void || lane.is_held();
                 let unread = [

@@ -1,5 +1,6 @@
 //! The scheduler by example; by brute force in [`model`].
 
+mod cost;
 mod model;
 mod shares;
 mod simulation;
@@ -20,7 +21,7 @@ use crate::{
 
 const SECOND: Micros = 1_000_000;
 const LIMITS: Limits =
-    Limits { slots: 32, probes: 2, lane_rows: 4, refill_lanes: 3, body_bytes: 1_000, lane_rows_lean: 2 };
+    Limits { slots: 32, probes: 2, lane_rows: 4, refill_lanes: 3, held_bytes: 100 * ROW, lane_rows_lean: 2 };
 const TENANT: TenantId = TenantId::from_uuid(Uuid::nil());
 const OPEN: Terms = Terms {
     tenant_id: TENANT,
@@ -31,6 +32,8 @@ const OPEN: Terms = Terms {
     throttle_resets: 0,
 };
 const HELD: Terms = Terms { held: true, ..OPEN };
+/// What each row here weighs.
+const ROW: usize = 522;
 /// A publish; refills have odd numbers.
 const PUBLISH: Reader = 2;
 const REFILL: Reader = 1;
@@ -188,7 +191,7 @@ fn a_held_lane_sends_nothing_and_reads_everything_again_when_it_opens() {
     publish(&mut scheduler, [parcel(1, 2)], 0);
     assert!(sent(&mut scheduler, 0).is_empty());
     assert!(scheduler.refills(REFILL, 0).is_empty(), "nor is it read");
-    assert_eq!(scheduler.body_bytes, 0);
+    assert_eq!(scheduler.held_bytes, 0);
     scheduler.configure(endpoint(1), OPEN, 0);
     let rooms = scheduler.refills(REFILL, 0);
     assert_eq!((rooms[0].after, rooms[0].fresh > 1, rooms[0].timed > 1), (Uuid::nil(), true, true));
@@ -216,7 +219,7 @@ fn a_row_that_was_finished_while_somebody_read_is_not_sent_again() {
     scheduler.refilled(&rooms, refill(), 0);
     assert!(sent(&mut scheduler, 0).is_empty(), "read early");
     scheduler.reader_ends(PUBLISH);
-    assert_eq!(scheduler.body_bytes, 0);
+    assert_eq!(scheduler.held_bytes, 0);
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn shards_that_come_back_do_not_bring_doubles() {
     publish(&mut scheduler, [parcel(1, 1), parcel(1, 2)], 0);
     let row = scheduler.next(0).unwrap();
     scheduler.drop_shards(|_| true, 0);
-    assert_eq!(scheduler.body_bytes, 0);
+    assert_eq!(scheduler.held_bytes, 0);
     scheduler.took(0);
     scheduler.doubt(endpoint(1), Uuid::nil(), 0);
     scheduler.configure(endpoint(1), Terms { max_in_flight: 1, ..OPEN }, 0);
@@ -292,7 +295,7 @@ fn shards_that_stay_away_leave_nothing_behind() {
     scheduler.responded(row.parcel.row.endpoint_id, row.start, Sign::Good, 0);
     scheduler.finished(row.parcel.row.turn(), Some(SECOND), 0);
     assert!(scheduler.lanes.is_empty() && scheduler.line.keys().is_empty() && scheduler.hungry.is_empty());
-    assert_eq!((scheduler.in_flight(), scheduler.body_bytes), (0, 0));
+    assert_eq!((scheduler.in_flight(), scheduler.held_bytes), (0, 0));
 }
 
 #[test]
@@ -327,9 +330,9 @@ fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
 
 #[test]
 fn large_bodies_leave_room_for_few_rows() {
-    let mut scheduler = Scheduler::new(Limits { body_bytes: 15, ..LIMITS });
+    let mut scheduler = Scheduler::new(Limits { held_bytes: ROW + 1, ..LIMITS });
     publish(&mut scheduler, (1..=4).map(|number| parcel(1, number)), 0);
-    assert_eq!(scheduler.body_bytes, 20, "two rows of ten bytes, then the lane is full");
+    assert_eq!(scheduler.held_bytes, 2 * ROW, "then the lane is full");
     scheduler.configure(endpoint(1), OPEN, 0);
     assert_eq!(sent(&mut scheduler, 0).len(), 2);
     assert_eq!(scheduler.refills(REFILL, 0).len(), 1, "the others are read when there is room");
@@ -366,10 +369,10 @@ fn a_lane_whose_breaker_opens_is_parked_with_nothing_and_probes_with_one_row() {
     read_on(&mut scheduler, &mut next, 0);
     let opened = tried(&mut scheduler, Sign::Bad, 0).expect("it opens");
     assert_eq!(opened, Throttle { until: Some(Timestamp::from_unix_us(SECOND)), resets: 0 });
-    assert_eq!((scheduler.body_bytes, scheduler.survey(0).throttled), (0, 1), "nothing is held");
+    assert_eq!((scheduler.held_bytes, scheduler.survey(0).throttled), (0, 1), "nothing is held");
     assert_eq!(read_on(&mut scheduler, &mut next, SECOND - 1), 0, "nor read");
     publish(&mut scheduler, [parcel(1, 1_000)], 0);
-    assert_eq!(scheduler.body_bytes, 0, "nor taken from publishes");
+    assert_eq!(scheduler.held_bytes, 0, "nor taken from publishes");
     assert_eq!(scheduler.next_alarm(), Some(SECOND));
     assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 1);
     let probe = scheduler.next(SECOND).expect("a probe");

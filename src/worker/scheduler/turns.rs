@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     Micros, Scheduler, Sign,
-    lane::Lane,
+    lane::{Lane, weight},
     line::{Line, Place},
     share::Share,
 };
@@ -111,7 +111,7 @@ impl Scheduler {
         party.in_flight += 1;
         self.in_flight += 1;
         self.probes += usize::from(probe);
-        self.body_bytes -= parcel.body.data.len();
+        self.held_bytes -= weight(&parcel);
         self.wake(endpoint, now);
         Some(Started { parcel, start: Start { tenant_id, at: now, charged, probe } })
     }
@@ -161,7 +161,7 @@ impl Scheduler {
                 throttle = Some(Throttle { until, resets: terms.throttle_resets });
             }
             if lane.breaker.is_open() && !was_open {
-                self.body_bytes -= lane.clear(now);
+                self.held_bytes -= lane.clear(now);
             }
         }
         self.move_up(start.tenant_id);

@@ -1,4 +1,5 @@
 //! From a publish to a POST and its history.
+mod commands;
 mod counted;
 mod failures;
 mod first;

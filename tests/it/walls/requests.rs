@@ -3,19 +3,29 @@
 use std::{pin::pin, task::Poll};
 
 use posthaste::{
+    app::Roles,
     db::{self, Pools},
     types::TenantId,
 };
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 
 use super::TENANT_ROLE;
 use crate::{
-    api::routes::{ROUTES, Who, household},
-    helpers::{Receiver, Stored, spawn},
+    api::routes::{ROUTES, Route, Who, household},
+    helpers::{
+        Receiver, Stored,
+        app::{settings, start},
+        cluster::bare_database,
+        spawn,
+    },
 };
 
 /// Asks the database for nothing where the wire format is built in.
 const WITHOUT_ROWS: &str = "/v1/formats/preview";
+
+fn of_tenants() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(|route| matches!(route.who, Who::Scope(_)))
+}
 
 /// Who a connection is, and for whom.
 async fn who(db: &mut PgConnection) -> (String, String) {
@@ -45,7 +55,7 @@ async fn every_route_of_tenants_runs_behind_the_wall() {
         .await
         .unwrap();
     // Rights to columns go with those to their tables.
-    for route in ROUTES.iter().filter(|route| matches!(route.who, Who::Scope(_))) {
+    for route in of_tenants() {
         let reply = route.call(&house.tenant.client, &house.ids).await;
         if route.path == WITHOUT_ROWS {
             continue;
@@ -54,6 +64,37 @@ async fn every_route_of_tenants_runs_behind_the_wall() {
         Stored::read(&mut db).await.assert_same(&before, &route.told());
     }
     app.stop().await;
+}
+
+/// The other way round: whoever the program logs in as sees nothing any more, but for keys, and tenants read all the same.
+#[tokio::test]
+async fn no_read_of_tenants_goes_around_the_wall() {
+    let (user, superuser) = bare_database().await;
+    let mut db = superuser.connect().await.unwrap();
+    let name = user.get_username().to_owned();
+    let mut run = async |sql: String| {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+    };
+    run(format!("GRANT posthaste_tenant, posthaste_engine TO {name}")).await;
+    let mut app = start(settings(&user, &[]), user, Roles { api: true, worker: true }).await;
+    let mut receiver = Receiver::start().await;
+    let house = household(&app, &mut receiver).await;
+    let mut reader = app.another(Roles { api: true, worker: false }).await;
+    app.stop().await;
+    run(format!(
+        "REVOKE posthaste_engine FROM {name}; CREATE POLICY keys ON api_keys TO {name} USING (true)"
+    ))
+    .await;
+    let client = reader.with_key(&house.tenant.key);
+    for route in of_tenants().filter(|route| route.method == "GET") {
+        let reply = route.call(&client, &house.ids).await;
+        assert_eq!(reply.status, 200, "{}: {}", route.told(), reply.text);
+        let is_empty = reply.json()["data"].as_array().is_some_and(Vec::is_empty);
+        assert!(!is_empty, "{} shows nothing", route.told());
+    }
+    let all = reader.operator().get("/v1/tenants").await.expect(200);
+    assert_eq!(all["data"], serde_json::json!([]), "the operator reads as whoever is logged in");
+    reader.stop().await;
 }
 
 #[tokio::test]

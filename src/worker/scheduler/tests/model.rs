@@ -13,7 +13,7 @@ use super::*;
 const LANES: u8 = 4;
 /// Few of everything, so that limits are met all the time.
 const LIMITS: Limits =
-    Limits { slots: 5, probes: 1, lane_rows: 4, refill_lanes: 2, body_bytes: 80, lane_rows_lean: 2 };
+    Limits { slots: 5, probes: 1, lane_rows: 4, refill_lanes: 2, held_bytes: 8 * ROW, lane_rows_lean: 2 };
 
 type Name = (EndpointId, EventId);
 
@@ -428,11 +428,25 @@ impl World {
         self.canceled.extend(self.canceling.drain(..));
     }
 
+    /// The same of commands to one endpoint.
+    fn obey_one(&mut self, lane: u8) {
+        if !self.is_owner {
+            return;
+        }
+        let lane = endpoint(lane % LANES);
+        self.scheduler.clear_lane(lane, self.now);
+        self.scheduler.configure(lane, self.read_terms(lane), self.now);
+        let (obeyed, rest) = self.canceling.drain(..).partition(|(other, _)| *other == lane);
+        self.canceling = rest;
+        let obeyed: Vec<Name> = obeyed;
+        self.canceled.extend(obeyed);
+    }
+
     fn hold(&mut self, lane: u8, held: bool) {
         if let Some(terms) = self.terms.get_mut(&endpoint(lane % LANES)) {
             terms.held = held;
         }
-        self.obey();
+        self.obey_one(lane);
     }
 
     /// A resume, or another URL.
@@ -440,14 +454,14 @@ impl World {
         if let Some(terms) = self.terms.get_mut(&endpoint(lane % LANES)) {
             terms.throttle_resets += 1;
         }
-        self.obey();
+        self.obey_one(lane);
     }
 
     fn change_rate(&mut self, lane: u8, rate_per_s: u8) {
         if let Some(terms) = self.terms.get_mut(&endpoint(lane % LANES)) {
             terms.rate_per_s = (rate_per_s > 127).then_some(u32::from(rate_per_s) % 5 + 1);
         }
-        self.obey();
+        self.obey_one(lane);
     }
 
     /// By hand: due now, or queued again, and the owner is rung for.
@@ -539,7 +553,8 @@ impl World {
             60..=65 => self.report(which),
             66..=68 => self.now += Micros::from(a) * SECOND / 50,
             69 => self.cancel(which),
-            70 => self.obey(),
+            70 if b < 128 => self.obey(),
+            70 => self.obey_one(a),
             71 => self.hold(a, b > 127),
             72 => self.retry(which),
             73 => self.sweep(),
@@ -561,14 +576,8 @@ impl World {
     /// What holds at any time.
     fn check(&self) {
         assert_eq!(self.scheduler.in_flight(), self.in_flight.len());
-        let held: usize = self
-            .scheduler
-            .lanes
-            .values()
-            .flat_map(|lane| &lane.ready)
-            .map(|parcel| parcel.body.data.len())
-            .sum();
-        assert_eq!(self.scheduler.body_bytes, held);
+        let held: usize = self.scheduler.lanes.values().flat_map(|lane| &lane.ready).map(lane::weight).sum();
+        assert_eq!(self.scheduler.held_bytes, held);
         let held: usize = self.scheduler.parties.values().map(|party| party.in_flight()).sum();
         assert_eq!(held, self.in_flight.len());
         // Who stands in line may start, and nobody else does: in the tenant's line, and it in the line of tenants.
@@ -618,11 +627,11 @@ impl World {
             self.check();
         }
         assert_eq!(self.scheduler.in_flight(), 0);
-        assert_eq!(self.scheduler.body_bytes, 0);
+        assert_eq!(self.scheduler.held_bytes, 0);
     }
 
     fn is_quiet(&self) -> bool {
-        let under_way = self.in_flight.len() + self.results.len() + self.scheduler.body_bytes;
+        let under_way = self.in_flight.len() + self.results.len() + self.scheduler.held_bytes;
         under_way == 0 && self.reading.is_none()
     }
 }

@@ -43,7 +43,7 @@ impl Simulation {
             probes: slots / 8,
             lane_rows: 64,
             refill_lanes: 50,
-            body_bytes: 1 << 20,
+            held_bytes: 8 << 20,
             lane_rows_lean: 8,
         };
         let count = receivers.len();
