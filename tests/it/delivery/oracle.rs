@@ -37,7 +37,10 @@ const UNWRITTEN_MAX: usize = 2_000;
 enum Manner {
     /// One in five attempts fails.
     Flaky,
+    /// 429, which is no sign for the circuit breaker: each delivery is tried to its end.
     Refuses,
+    /// Fails, and is throttled.
+    Dead,
     /// 410 from the twentieth request on.
     Leaves,
     Paused,
@@ -49,6 +52,7 @@ fn manner(endpoint: usize) -> Manner {
         3 => Manner::Refuses,
         7 => Manner::Leaves,
         11 => Manner::Paused,
+        15 => Manner::Dead,
         _ if endpoint.is_multiple_of(2) => Manner::Flaky,
         _ => Manner::Good,
     }
@@ -63,7 +67,8 @@ fn answer(log: &Log, counts: &mut HashMap<String, usize>, seen: &Seen) -> Answer
     *count += 1;
     let status = match manner(endpoint) {
         Manner::Flaky if count.is_multiple_of(5) => 503,
-        Manner::Refuses => 500,
+        Manner::Refuses => 429,
+        Manner::Dead => 500,
         Manner::Leaves if *count >= 20 => 410,
         _ => 200,
     };
@@ -184,11 +189,11 @@ async fn whatever_was_accepted_has_arrived_or_is_accounted_for() {
         done.unwrap();
     }
 
-    // Takeover included: until nothing waits but for endpoints that are held.
+    // Takeover included: until nothing waits but for endpoints that are held or throttled.
     let mut sql = Sql::open(&database).await;
     let open = "SELECT count(*) FROM queue q JOIN endpoints e ON e.shard = q.shard AND e.id = q.endpoint_id
                 JOIN endpoint_health h ON h.shard = q.shard AND h.endpoint_id = q.endpoint_id
-                WHERE e.paused_at IS NULL AND h.disabled_at IS NULL";
+                WHERE e.paused_at IS NULL AND h.disabled_at IS NULL AND h.throttled_until IS NULL";
     let mut looks = interval(Duration::from_millis(100));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = (i64::MAX, 0);
@@ -219,6 +224,7 @@ async fn whatever_was_accepted_has_arrived_or_is_accounted_for() {
         arrived += usize::from(has_arrived);
         let is_right = match (manner, status) {
             (Manner::Paused, status) => status == Some("held") && answers.is_empty(),
+            (Manner::Dead, status) => status.is_some() && !has_arrived,
             (Manner::Refuses, status) => status == Some("failed") && !has_arrived,
             (Manner::Leaves, Some(status)) => status == "held" || (status == "failed" && !has_arrived),
             // Four attempts may all meet the one in five; even those after a success whose result died with a process.
