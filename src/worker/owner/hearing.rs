@@ -19,7 +19,7 @@ use super::{
 use crate::{
     endpoints::Target,
     queue::{bell::Ring, handoff::Handed, refill::LaneRoom},
-    types::{EndpointId, TenantId, Timestamp},
+    types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
 /// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
