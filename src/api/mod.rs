@@ -17,6 +17,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, predicate::SizeAbove},
     cors::{AllowOrigin, CorsLayer},
+    decompression::RequestDecompressionLayer,
 };
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -99,6 +100,8 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(metrics)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        // Limits of bodies count what comes out of it. Other encodings are refused where bodies are read.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(middleware::from_fn(query::refuse_unasked))
         .layer(middleware::from_fn_with_state(FailedAuth::default(), failed_auth::layer))
         .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))

@@ -5,6 +5,9 @@ pub mod extract;
 pub mod keys;
 pub mod queries;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use context::{Context, ContextParts};
 pub use extract::{Actor, Caller, Operator, PastTenant, Publisher, Tenant, scope};
 pub use keys::{ApiKey, KeyHash};

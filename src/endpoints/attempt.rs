@@ -203,7 +203,7 @@ fn expired(class: &str, identity: &ClientIdentity, now: Timestamp) -> String {
 }
 
 /// Seconds, or a date.
-fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -20,6 +20,9 @@ pub mod target;
 mod tester;
 mod view;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use api::{delete, router};
 pub use create::add;
 pub use draft::CreateBody;

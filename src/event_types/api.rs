@@ -121,8 +121,9 @@ async fn update(
     refuse_built_in(&context, &tenant, &name).await?;
     let mut transaction = context.begin(tenant.id).await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
-    let fields = body.apply(&mut custom)?;
-    queries::update(&mut transaction, tenant.id, &custom, context.clock.now()).await?;
+    let now = context.clock.now();
+    let fields = body.apply(&mut custom, now)?;
+    queries::update(&mut transaction, tenant.id, &custom, now).await?;
     let act = audit::Act { action: "event_type.update", resource: &name, fields: &fields };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;
     transaction.commit().await?;
@@ -131,7 +132,7 @@ async fn update(
 
 /// Archive an event type
 ///
-/// It takes no new subscriptions; those that it has go on. One of the tenant's own: those of a preset can't be archived.
+/// It takes no new subscriptions; those that it has go on. A `PATCH` with `archived: false` brings it back. One of the tenant's own: those of a preset can't be archived.
 #[utoipa::path(delete, path = "/v1/event-types/{name}", operation_id = "archive_event_type", tag = "Event types",
     security(("key" = ["write"])), responses(
         (status = 204, description = "The event type is archived."),

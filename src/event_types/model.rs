@@ -134,6 +134,10 @@ pub struct UpdateBody {
     #[serde(default)]
     #[schema(value_type = Option<Value>)]
     example: Patch<Value>,
+    /// `false` brings an archived type back, `true` archives it as `DELETE` does.
+    #[serde(default)]
+    #[schema(value_type = bool, examples(false))]
+    archived: Patch<bool>,
 }
 
 impl CreateBody {
@@ -161,7 +165,7 @@ impl CreateBody {
 }
 
 impl UpdateBody {
-    pub fn apply(self, custom: &mut Custom) -> Result<Vec<&'static str>, ApiError> {
+    pub fn apply(self, custom: &mut Custom, now: Timestamp) -> Result<Vec<&'static str>, ApiError> {
         let mut fields = Fields::default();
         if let Some(text) = fields.required("description", self.description, description) {
             custom.description = text;
@@ -177,6 +181,9 @@ impl UpdateBody {
         }
         if let Some(value) = fields.optional("example", self.example, example) {
             custom.example = value;
+        }
+        if let Some(archived) = fields.required("archived", self.archived, Ok) {
+            custom.archived_at = archived.then(|| custom.archived_at.unwrap_or(now));
         }
         check_example(&mut fields, Some(&custom.schema), Some(&custom.example));
         fields.finish()

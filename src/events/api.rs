@@ -12,6 +12,7 @@ use utoipa_axum::{
 use uuid::Uuid;
 
 use super::{
+    admission::Admission,
     expunge,
     ingest::Ingest,
     publish,
@@ -47,12 +48,13 @@ pub struct EventsState {
     pub(super) context: Context,
     pub(super) ingest: Ingest,
     pub(super) routing: RoutingTable,
+    pub(super) admission: Admission,
 }
 
 impl EventsState {
     pub fn new(context: Context, ingest: Ingest, tenants: TenantPool) -> Self {
         let routing = RoutingTable::new(tenants, context.formats.clone());
-        Self { context, ingest, routing }
+        Self { context, ingest, routing, admission: Admission::default() }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// Expunge an event's data
 ///
-/// Its data and the responses to its deliveries are forgotten, what is pending is canceled. Answers when nothing more of it is sent. Once
+/// Its data, its tags and the responses to its deliveries are forgotten, what is pending is canceled. Answers when nothing more of it is sent. Once
 /// more changes nothing.
 #[utoipa::path(delete, path = "/v1/events/{event_id}/data", operation_id = "expunge_event", tag = "Events",
     security(("key" = ["write"])), responses(

@@ -6,7 +6,10 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,8 +27,8 @@ use crate::{
 const BATCH_REQUESTS: usize = 500;
 /// Queue rows of one statement (a single event may go beyond).
 const BATCH_QUEUE_ROWS: usize = 5_000;
-/// Publishes waiting for the batcher; beyond it callers wait in their connections.
-const WAITING_MAX: usize = 2_000;
+/// Publishes waiting for the batcher; beyond it callers are sent away, to come again.
+const WAITING_MAX: usize = 10_000;
 /// SQLSTATE of a lock that was not to be had in time: somebody else is storing the same idempotency key.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -56,7 +59,10 @@ impl Ingest {
     pub async fn submit(&self, event: NewEvent) -> Result<Ingested, ApiError> {
         let (answer, answered) = oneshot::channel();
         let stopping = || ApiError::Unavailable("the batcher has stopped".into());
-        self.sender.send(Submission { event, answer }).await.map_err(|_| stopping())?;
+        self.sender.try_send(Submission { event, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => overloaded(),
+            TrySendError::Closed(_) => stopping(),
+        })?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -98,6 +104,12 @@ impl Ingest {
         count(&outcomes, started);
         Ok(Ingested::Committed)
     }
+}
+
+/// Sends a publish away.
+pub(super) fn overloaded() -> ApiError {
+    metrics().publishes_refused.increment(1);
+    ApiError::Overloaded
 }
 
 /// Of one statement that was answered.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    admission::Admitted,
     api::EventsState,
     model::{BatchBody, Draft, PublishBody, Published, PublishedDelivery, Refusal, allow, milliseconds},
     queries,
@@ -18,7 +19,7 @@ use crate::{
     web::{
         ApiError, FieldError, Path,
         fields::Fields,
-        json::{BATCH_BODY_MAX_BYTES, Body, Object, from_bytes},
+        json::{BATCH_BODY_MAX_BYTES, Object, from_bytes},
     },
 };
 use axum::{
@@ -40,19 +41,21 @@ const ROUTINGS_MAX: usize = 8;
 
 /// Publish an event
 ///
-/// `202` means that it is on disk, with a delivery for every endpoint of the location that subscribes to it.
+/// `202` means that it is on disk, with a delivery for every endpoint of the location that subscribes to it. As everywhere, the
+/// body may come with `Content-Encoding: gzip`; limits count what it holds.
 #[utoipa::path(post, path = "/v1/locations/{location_id}/events", operation_id = "publish_event", tag = "Events",
     security(("key" = ["publish"])), request_body = PublishBody, responses(
         (status = 202, description = "The event is on disk.", body = Published),
+        (status = 408, description = "The body took longer than 30 s to come."),
         (status = 409, description = "The event's channel is not connected at this location.")))]
 pub async fn publish(
     State(state): State<EventsState>,
     publisher: Publisher,
     Path(location): Path<LocationRef>,
     headers: HeaderMap,
-    Body(bytes): Body,
+    admitted: Admitted,
 ) -> Result<Response, ApiError> {
-    let Object(mut body): Object<PublishBody<'_>> = from_bytes(&bytes)?;
+    let Object(mut body): Object<PublishBody<'_>> = from_bytes(admitted.bytes())?;
     let mut fields = Fields::default();
     let in_body = body.idempotency_key.take();
     let key = one_key(&mut fields, &headers, in_body)?;
@@ -261,14 +264,15 @@ struct BatchAnswer {
 #[utoipa::path(post, path = "/v1/events/batch", operation_id = "publish_batch", tag = "Events",
     security(("key" = ["publish"])), request_body = BatchBody, responses(
         (status = 202, description = "The events are on disk.", body = BatchAnswer),
+        (status = 408, description = "The body took longer than 30 s to come."),
         (status = 409, description = "An event's channel is not connected at its location.")))]
 pub async fn publish_batch(
     State(state): State<EventsState>,
     publisher: Publisher,
     headers: HeaderMap,
-    Body(bytes): Body<BATCH_BODY_MAX_BYTES>,
+    admitted: Admitted<BATCH_BODY_MAX_BYTES>,
 ) -> Result<Response, ApiError> {
-    let Object(body): Object<BatchBody<'_>> = from_bytes(&bytes)?;
+    let Object(body): Object<BatchBody<'_>> = from_bytes(admitted.bytes())?;
     let mut fields = Fields::default();
     let key = one_key(&mut fields, &headers, None)?;
     if body.events.is_empty() || body.events.len() > BATCH_EVENTS_MAX {

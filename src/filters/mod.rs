@@ -12,6 +12,8 @@
 mod subject;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::{

@@ -14,6 +14,8 @@ mod slot;
 mod success;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use envelope::{Envelope, EnvelopeError};

@@ -1,9 +1,14 @@
 //! Routes of the jobs, and of what makes them.
 
 use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{model::Job, queries, recover, replay};
+use super::{
+    model::{Job, KINDS, STATUSES, kind_schema, status_schema},
+    queries, recover, replay,
+};
 use crate::{
     audit,
     auth::{Context, PastTenant, Tenant, scope},
@@ -14,17 +19,50 @@ use crate::{
     },
 };
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
+    limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
+    cursor: Option<String>,
+    /// Those that do this.
+    #[param(required = false, schema_with = kind_schema)]
+    kind: Option<String>,
+    /// Those in this state.
+    #[param(required = false, schema_with = status_schema)]
+    status: Option<String>,
+}
+
+/// The word, if it is one of these.
+fn one_of<'a>(name: &str, word: Option<&'a str>, words: &[&str]) -> Result<Option<&'a str>, ApiError> {
+    match word {
+        Some(word) if !words.contains(&word) => {
+            Err(ApiError::Malformed(format!("{name} must be one of {}.", words.join(", ")).into()))
+        }
+        word => Ok(word),
+    }
+}
+
 /// List jobs
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "Jobs", security(("key" = ["read"])),
-    params(PageQuery), responses((status = 200, description = "One page of jobs.", body = Page<Job>)))]
+    params(ListQuery), responses((status = 200, description = "One page of jobs.", body = Page<Job>)))]
 async fn list(
     State(context): State<Context>,
     tenant: PastTenant<scope::Read>,
-    Query(query): Query<PageQuery>,
+    Query(ListQuery { limit, cursor, kind, status }): Query<ListQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
-    let scope = Scope::new(&["jobs", &tenant.id.to_string()]);
+    let kind = one_of("kind", kind.as_deref(), &KINDS)?;
+    let status = one_of("status", status.as_deref(), &STATUSES)?;
+    let query = PageQuery { limit, cursor };
+    let parts = ["jobs", &tenant.id.to_string(), kind.unwrap_or_default(), status.unwrap_or_default()];
+    let scope = Scope::new(&parts);
     let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&mut *context.begin(tenant.id).await?, tenant.id, keyset).await?;
+    let mut db = context.begin(tenant.id).await?;
+    let rows = queries::page(&mut *db, tenant.id, (kind, status), keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |job| job.id.uuid())))
 }
 

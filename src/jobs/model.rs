@@ -45,15 +45,19 @@ impl Task {
     }
 }
 
-fn kind_schema() -> Object {
+/// What [`Task::kind`] says.
+pub const KINDS: [&str; 3] = ["recover", "replay", "purge"];
+pub const STATUSES: [&str; 4] = ["running", "succeeded", "canceled", "failed"];
+
+pub fn kind_schema() -> Object {
     words(
         "What it does: `recover`, deliveries to one endpoint again; `replay`, one event again; `purge`, everything of a deleted tenant away.",
-        ["recover", "replay", "purge"],
+        KINDS,
     )
 }
 
-fn status_schema() -> Object {
-    words("Where it is.", ["running", "succeeded", "canceled", "failed"])
+pub fn status_schema() -> Object {
+    words("Where it is.", STATUSES)
 }
 
 /// Work that takes longer than a request.

@@ -69,7 +69,13 @@ pub async fn find(db: impl PgExecutor<'_>, tenant: TenantId, id: JobId) -> sqlx:
     .await
 }
 
-pub async fn page(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sqlx::Result<Vec<Job>> {
+/// A tenant has few jobs (their history is kept for days): they are filtered while they are read in order.
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    (kind, status): (Option<&str>, Option<&str>),
+    page: Keyset,
+) -> sqlx::Result<Vec<Job>> {
     sqlx::query_as!(
         Job,
         r#"
@@ -77,15 +83,19 @@ pub async fn page(db: impl PgExecutor<'_>, tenant: TenantId, page: Keyset) -> sq
             p.event_id AS "event_id: EventId", p.total AS "total!", p.done AS "done!", p.error,
             p.created_at AS "created_at!: Timestamp", p.finished_at AS "finished_at: Timestamp"
         FROM (
-            (SELECT * FROM jobs WHERE NOT $2 AND tenant_id = $1 AND id < $3 ORDER BY id DESC LIMIT $4)
+            (SELECT * FROM jobs WHERE NOT $2 AND tenant_id = $1 AND id < $3
+                 AND ($5::text IS NULL OR kind = $5) AND ($6::text IS NULL OR status = $6) ORDER BY id DESC LIMIT $4)
             UNION ALL
-            (SELECT * FROM jobs WHERE $2 AND tenant_id = $1 AND id > $3 ORDER BY id LIMIT $4)
+            (SELECT * FROM jobs WHERE $2 AND tenant_id = $1 AND id > $3
+                 AND ($5::text IS NULL OR kind = $5) AND ($6::text IS NULL OR status = $6) ORDER BY id LIMIT $4)
         ) p ORDER BY p.id DESC
         "#,
         tenant.uuid(),
         page.backwards,
         page.edge,
-        page.fetch()
+        page.fetch(),
+        kind,
+        status
     )
     .fetch_all(db)
     .await

@@ -33,7 +33,7 @@ pub async fn is_expunged(
 /// Removes the event's data and cancels what is pending.
 pub async fn expunge(db: &mut PgConnection, tenant: TenantId, event: EventId) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE events SET data = NULL, expunged_at = coalesce(expunged_at, now()) WHERE shard = $1 AND id = $2 AND tenant_id = $3",
+        "UPDATE events SET data = NULL, tags = NULL, expunged_at = coalesce(expunged_at, now()) WHERE shard = $1 AND id = $2 AND tenant_id = $3",
         event.shard().column(),
         event.uuid(),
         tenant.uuid()

@@ -15,6 +15,8 @@ use crate::types::Shard;
 pub const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// A holder sends nothing later than this after the start of its last successful beat.
 pub const HOLD_FOR: Duration = Duration::from_secs(12);
+/// How often a node looks at the others, and at what is free.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A taker must have seen a beat unchanged for this long.
 pub const DEAD_AFTER: Duration = Duration::from_secs(15);
 
@@ -42,16 +44,25 @@ pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Uui
     Ok(rows.into_iter().map(|row| (row.id, row.beat)).collect())
 }
 
-/// Takes every shard that nobody owns, or a node that is dead: its last statement may have taken shards after it gave
-/// everything back.
-pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
+/// A shard that is owned.
+#[derive(Clone, Copy, Debug)]
+pub struct Owned {
+    pub shard: Shard,
+    /// A node that owned it has died, and none has given it back in order since.
+    pub unclean: bool,
+}
+
+/// Takes at most `room` of the shards that nobody owns, or a node that is dead: its last statement may have taken shards
+/// after it gave everything back.
+pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid, room: usize) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE shards s SET node = $1, epoch = s.epoch + 1
          WHERE s.shard IN (
                  SELECT f.shard FROM shards f
-                 WHERE f.node IS NULL OR f.node IN (SELECT d.id FROM nodes d WHERE d.dead) FOR UPDATE SKIP LOCKED)
+                 WHERE f.node IS NULL OR f.node IN (SELECT d.id FROM nodes d WHERE d.dead) LIMIT $2 FOR UPDATE SKIP LOCKED)
              AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = $1 AND NOT n.dead)",
-        node
+        node,
+        i64::try_from(room).unwrap_or(i64::MAX)
     )
     .execute(db)
     .await?;
@@ -59,19 +70,27 @@ pub async fn take_free(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> 
 }
 
 /// The shards of this node.
-pub async fn owned(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Shard>> {
-    let shards = sqlx::query_scalar!(
-        r#"SELECT coalesce(array_agg(shard), '{}') AS "shards!" FROM shards WHERE node = $1"#,
+pub async fn owned(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Owned>> {
+    let row = sqlx::query!(
+        r#"SELECT coalesce(array_agg(shard), '{}') AS "shards!", coalesce(array_agg(unclean), '{}') AS "unclean!"
+           FROM shards WHERE node = $1"#,
         node
     )
     .fetch_one(db)
     .await?;
-    Ok(shards.into_iter().map(Shard::from_column).collect())
+    let shards = row.shards.into_iter().map(Shard::from_column);
+    Ok(shards.zip(row.unclean).map(|(shard, unclean)| Owned { shard, unclean }).collect())
 }
 
-/// Declares `peer` dead, if its beat is still the one that was seen, and takes its shards. Waits for its finishes under
-/// way. False where it is not dead, or another node is at it.
-pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> sqlx::Result<bool> {
+/// Declares `peer` dead, if its beat is still the one that was seen, and takes at most `room` of its shards; the others are
+/// free. Waits for its finishes under way. False where it is not dead, or another node is at it.
+pub async fn take_over(
+    db: &PgPool,
+    node: Uuid,
+    peer: Uuid,
+    seen_beat: i64,
+    room: usize,
+) -> sqlx::Result<bool> {
     let mut transaction = db.begin().await?;
     let dead = sqlx::query_scalar!(
         "SELECT id FROM nodes WHERE id = $1 AND beat = $2 AND NOT dead FOR UPDATE SKIP LOCKED",
@@ -84,14 +103,34 @@ pub async fn take_over(db: &PgPool, node: Uuid, peer: Uuid, seen_beat: i64) -> s
         return Ok(false);
     }
     sqlx::query!("UPDATE nodes SET dead = true WHERE id = $1", peer).execute(&mut *transaction).await?;
-    sqlx::query!("SELECT shard FROM shards WHERE node = $1 ORDER BY shard FOR UPDATE", peer)
-        .fetch_all(&mut *transaction)
-        .await?;
-    sqlx::query!("UPDATE shards SET node = $1, epoch = epoch + 1 WHERE node = $2", node, peer)
-        .execute(&mut *transaction)
-        .await?;
+    let mut taken =
+        sqlx::query_scalar!("SELECT shard FROM shards WHERE node = $1 ORDER BY shard FOR UPDATE", peer)
+            .fetch_all(&mut *transaction)
+            .await?;
+    taken.truncate(room);
+    sqlx::query!(
+        "UPDATE shards SET node = CASE WHEN shard = ANY($3) THEN $1::uuid END, epoch = epoch + 1, unclean = true WHERE node = $2",
+        node,
+        peer,
+        &taken
+    )
+    .execute(&mut *transaction)
+    .await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Gives back shards of which nothing is in flight any more, nor waits to be written.
+pub async fn give_back(db: impl PgExecutor<'_>, node: Uuid, shards: &[Shard]) -> sqlx::Result<()> {
+    let shards: Vec<i32> = shards.iter().map(|shard| shard.column()).collect();
+    sqlx::query!(
+        "UPDATE shards SET node = NULL, epoch = epoch + 1, unclean = false WHERE shard = ANY($2) AND node = $1",
+        node,
+        &shards
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Gives everything back at a clean stop.
@@ -101,7 +140,7 @@ pub async fn release(db: &PgPool, node: Uuid) -> sqlx::Result<()> {
     sqlx::query!("UPDATE nodes SET dead = true, clean = true WHERE id = $1 AND NOT dead", node)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query!("UPDATE shards SET node = NULL, epoch = epoch + 1 WHERE node = $1", node)
+    sqlx::query!("UPDATE shards SET node = NULL, epoch = epoch + 1, unclean = false WHERE node = $1", node)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await

@@ -18,6 +18,8 @@ mod template;
 mod verify;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use axum::http::HeaderName;

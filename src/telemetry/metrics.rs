@@ -53,6 +53,7 @@ pub struct Metrics {
     /// By route and method.
     requests: RwLock<HashMap<String, HashMap<String, Arc<Requests>>>>,
     pub events_accepted: Counter,
+    pub publishes_refused: Counter,
     pub ingest_batch_events: Histogram,
     pub ingest_duration: Histogram,
     attempts: [Counter; ERRORS.len()],
@@ -100,6 +101,11 @@ impl Metrics {
             events_accepted: make.counter(
                 "posthaste_events_accepted_total",
                 "Events that were published and are on disk",
+                &[],
+            ),
+            publishes_refused: make.counter(
+                "posthaste_publishes_refused_total",
+                "Publishes that were answered 503 since too much was being published at once",
                 &[],
             ),
             ingest_batch_events: make.histogram(

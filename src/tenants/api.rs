@@ -1,6 +1,8 @@
 //! Routes of the tenants; the operator's.
 
 use axum::{extract::State, http::StatusCode};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
     jobs::{self, Job},
     locations,
     queue::control,
-    types::TenantId,
+    types::{TenantId, text::ExternalId},
     web::{
         Answer, ApiError, Json, OnConstraint, Path, Query,
         page::{Page, PageQuery, Scope},
@@ -48,14 +50,38 @@ async fn create(
     work.commit(&context, Answer::json(StatusCode::CREATED, &tenant)?).await
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Entries of one page.
+    #[param(required = false, minimum = 1, maximum = 250, default = 50)]
+    limit: Option<u16>,
+    /// `next_cursor` or `prev_cursor` of another page of the same list with the same filters. Without it: the first page.
+    #[param(required = false)]
+    cursor: Option<String>,
+    /// The one with this id of yours.
+    #[param(required = false, value_type = ExternalId, inline)]
+    external_id: Option<String>,
+}
+
 /// List tenants
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "Tenants",
-    security(("operator" = [])), params(PageQuery), responses(
+    security(("operator" = [])), params(ListQuery), responses(
         (status = 200, description = "One page of tenants.", body = Page<Tenant>)))]
-async fn list(operator: Operator, Query(query): Query<PageQuery>) -> Result<Json<Page<Tenant>>, ApiError> {
-    let scope = Scope::new(&["tenants"]);
+async fn list(operator: Operator, Query(query): Query<ListQuery>) -> Result<Json<Page<Tenant>>, ApiError> {
+    let ListQuery { limit, cursor, external_id } = query;
+    let query = PageQuery { limit, cursor };
+    let filter = external_id.as_ref().map(|id| format!("external_id={id}"));
+    let scope = Scope::new(&["tenants", filter.as_deref().unwrap_or_default()]);
     let keyset = scope.keyset(&query)?;
-    let rows = queries::page(&operator.pool, keyset).await?;
+    // One that no tenant can have is nobody's.
+    let external_id = external_id.map(|text| ExternalId::parse(text).ok());
+    let rows = match external_id {
+        None => queries::page(&operator.pool, None, keyset).await?,
+        Some(Some(id)) => queries::page(&operator.pool, Some(id.as_str()), keyset).await?,
+        Some(None) => Vec::new(),
+    };
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
 }
 

@@ -61,7 +61,12 @@ pub async fn lock(db: &mut PgConnection, id: TenantId) -> sqlx::Result<Option<Te
     find(db, id).await
 }
 
-pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Tenant>> {
+/// `external_id`: the one tenant that has it.
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    external_id: Option<&str>,
+    page: Keyset,
+) -> sqlx::Result<Vec<Tenant>> {
     sqlx::query_as!(
         Tenant,
         r#"
@@ -70,14 +75,17 @@ pub async fn page(db: impl PgExecutor<'_>, page: Keyset) -> sqlx::Result<Vec<Ten
             retention_days, failing_days AS "failing_days!", metadata AS "metadata!",
             created_at AS "created_at!: Timestamp", updated_at AS "updated_at!: Timestamp"
         FROM (
-            (SELECT * FROM tenants WHERE NOT $1 AND deleted_at IS NULL AND id < $2 ORDER BY id DESC LIMIT $3)
+            (SELECT * FROM tenants WHERE NOT $1 AND deleted_at IS NULL AND id < $2
+                 AND ($4::text IS NULL OR external_id = $4) ORDER BY id DESC LIMIT $3)
             UNION ALL
-            (SELECT * FROM tenants WHERE $1 AND deleted_at IS NULL AND id > $2 ORDER BY id LIMIT $3)
+            (SELECT * FROM tenants WHERE $1 AND deleted_at IS NULL AND id > $2
+                 AND ($4::text IS NULL OR external_id = $4) ORDER BY id LIMIT $3)
         ) p ORDER BY id DESC
         "#,
         page.backwards,
         page.edge,
-        page.fetch()
+        page.fetch(),
+        external_id
     )
     .fetch_all(db)
     .await

@@ -11,6 +11,11 @@ pub mod schema;
 pub mod secret;
 pub mod text;
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+pub(crate) mod hostile;
+
 pub use clock::{Clock, Timestamp};
 pub use hex::hex;
 pub use ids::{

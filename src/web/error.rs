@@ -49,6 +49,8 @@ pub enum ApiError {
     Conflict(Cow<'static, str>),
     /// 409: the same Idempotency-Key is being worked on.
     InFlight,
+    /// 408: the body came too slowly.
+    TooSlow,
     /// 412
     PreconditionFailed,
     /// 413
@@ -63,6 +65,8 @@ pub enum ApiError {
     TooManyRequests { retry_after_s: u64 },
     /// 429: too many requests without a good key came from one address.
     TooManyFailures { retry_after_s: u64 },
+    /// 503: more is being published than there is memory for.
+    Overloaded,
     /// 503: no answer in time, and so nobody knows what became of it.
     Unanswered,
     /// 503: Postgres or the pool is away; trying again helps.
@@ -109,11 +113,12 @@ impl ApiError {
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "The resource has changed meanwhile")
             }
+            Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly"),
             Self::TooLarge { .. } => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The request body must be application/json",
+                "The request body must be application/json, plain or gzip",
             ),
             Self::Invalid(_) => ("validation", StatusCode::UNPROCESSABLE_ENTITY, "The request is not valid"),
             Self::KeyReused => (
@@ -129,6 +134,9 @@ impl ApiError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests from this address had no good key",
             ),
+            Self::Overloaded => {
+                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is being published at once")
+            }
             Self::Unavailable(_) | Self::Unanswered => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Posthaste can't answer right now")
             }
@@ -149,10 +157,11 @@ impl ApiError {
             Self::PreconditionFailed => {
                 "Read the resource again and repeat the change with its new ETag.".into()
             }
+            Self::TooSlow => "The whole body must arrive within 30 s.".into(),
             Self::TooLarge { limit_bytes } => {
                 format!("The body may have at most {limit_bytes} bytes.").into()
             }
-            Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
+            Self::UnsupportedMediaType => "Send Content-Type: application/json, and no Content-Encoding but gzip.".into(),
             Self::Invalid(errors) => match errors.as_slice() {
                 [one] if one.pointer.is_empty() => format!("The body {}.", one.detail).into(),
                 [one] => format!("{} {}.", one.pointer, one.detail).into(),
@@ -163,7 +172,7 @@ impl ApiError {
             Self::TooManyFailures { retry_after_s } => {
                 format!("The API key is missing, unknown, revoked or expired. Ask again in {retry_after_s} s, or with a good key.").into()
             }
-            Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
+            Self::Overloaded | Self::Unavailable(_) => "Nothing was changed. Try again in a moment.".into(),
             Self::Unanswered => {
                 "The database does not answer. Whether this was done is not known: repeat it with the same Idempotency-Key.".into()
             }
@@ -220,7 +229,7 @@ impl IntoResponse for ApiError {
             Self::TooManyRequests { retry_after_s } | Self::TooManyFailures { retry_after_s } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Self::Unavailable(_) | Self::Unanswered => {
+            Self::Overloaded | Self::Unavailable(_) | Self::Unanswered => {
                 let seconds = HeaderValue::from(UNAVAILABLE_RETRY_AFTER.as_secs());
                 response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }

@@ -81,7 +81,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let is_json = is_json(request.headers());
+        let is_json = is_json(request.headers()) && !is_encoded(request.headers());
         let bytes = read_bytes(request, state, BODY_MAX_BYTES).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
@@ -108,7 +108,7 @@ impl<S: Send + Sync, const LIMIT_BYTES: usize> FromRequest<S> for Body<LIMIT_BYT
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
+        if !is_json(request.headers()) || is_encoded(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
         read_bytes(request, state, LIMIT_BYTES).await.map(Self)
@@ -151,6 +151,11 @@ fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+}
+
+/// Whether the body is encoded in a way that the outer layer, which reads gzip, does not know.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 /// Reads a body in which no object, however deep, has a field twice.

@@ -12,6 +12,9 @@ pub mod page;
 pub mod rate_limit;
 pub mod request;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use answer::Answer;
 pub use error::{ApiError, FieldError, OnConstraint};
 pub use json::{Json, Patch, Path, Query};

@@ -1,4 +1,5 @@
-//! The keeper: beats, takes shards that are free or whose node is dead, and says when the beat no longer holds.
+//! The keeper: beats, says when the beat no longer holds, and sees to it that this node owns its share of the shards: takes
+//! what is free or whose node is dead, and has the owner give up what is too much.
 
 use std::{
     collections::HashSet,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,13 +20,12 @@ use uuid::Uuid;
 use super::{owner::Message, silence::Silence};
 use crate::{
     db::Pools,
-    queue::ownership::{self, BEAT_EVERY, HOLD_FOR},
-    types::Shard,
+    queue::ownership::{self, BEAT_EVERY, HOLD_FOR, LOOK_EVERY as SETTLE_EVERY},
+    types::{SHARD_COUNT, Shard},
 };
 
 /// A beat that takes longer has failed; the next one gets its chance before the hold ends.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(3);
-const TAKE_TIMEOUT: Duration = BEAT_EVERY;
 /// Longest that the end of a lease goes unnoticed after the machine was suspended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While Postgres is away: pause between tries.
@@ -97,12 +97,25 @@ pub enum Tenure {
     Took { shards: Vec<Shard>, unclean: bool },
     /// The lease ended, but nobody has declared the node dead: it may go on with this one.
     Renewed(Lease),
+    /// These are too many for this node: nothing of them is started any more, and the keeper is told as soon as each is at rest.
+    Leave(Vec<Shard>),
     /// Declared dead: nothing is owned any more.
     Lost,
 }
 
+/// What the keeper is told of [`Tenure::Leave`]: nothing of these shards is in flight any more, nor waits to be written.
+pub struct Rested {
+    pub node: Uuid,
+    pub shards: Vec<Shard>,
+}
+
 /// Runs until `stop`, then gives everything back.
-pub async fn run(pools: Pools, messages: mpsc::UnboundedSender<Message>, stop: CancellationToken) {
+pub async fn run(
+    pools: Pools,
+    messages: mpsc::UnboundedSender<Message>,
+    mut rested: mpsc::UnboundedReceiver<Rested>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let node = Uuid::now_v7();
         let mut keeper = Keeper {
@@ -111,10 +124,12 @@ pub async fn run(pools: Pools, messages: mpsc::UnboundedSender<Message>, stop: C
             node,
             silence: Silence::default(),
             owned: HashSet::new(),
+            leaving: HashSet::new(),
+            rested: Vec::new(),
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = keeper.keep() => {}
+            () = keeper.keep(&mut rested) => {}
         }
         if let Err(error) = ownership::release(&pools.engine, node).await {
             tracing::warn!(%error, "the shards could not be given back; another node takes them when the beat is old");
@@ -127,8 +142,15 @@ struct Keeper<'a> {
     messages: &'a mpsc::UnboundedSender<Message>,
     node: Uuid,
     silence: Silence,
-    /// What the owner has been told of.
+    /// What the owner has been told of, and of that what it has been told to leave, and what is at rest.
     owned: HashSet<Shard>,
+    leaving: HashSet<Shard>,
+    rested: Vec<Shard>,
+}
+
+/// What a node owns where all own alike.
+fn share(nodes: usize) -> usize {
+    usize::from(SHARD_COUNT).div_ceil(nodes.max(1))
 }
 
 impl Keeper<'_> {
@@ -137,7 +159,7 @@ impl Keeper<'_> {
     }
 
     /// Until this node is declared dead.
-    async fn keep(&mut self) {
+    async fn keep(&mut self, rested: &mut mpsc::UnboundedReceiver<Rested>) {
         let mut started_us = boot_time_us();
         while let Err(error) = ownership::register(&self.pools.engine, self.node).await {
             tracing::warn!(%error, "Postgres is away; nothing is sent until it is back");
@@ -153,9 +175,8 @@ impl Keeper<'_> {
         lease.watch(self.node);
         self.tell(Tenure::Began { node: self.node, lease: lease.clone() });
         loop {
-            let next = tokio::time::Instant::now() + BEAT_EVERY;
-            self.take().await;
-            sleep_until(next).await;
+            let next = Instant::now() + BEAT_EVERY;
+            self.settle_until(next, rested).await;
             let started_us = boot_time_us();
             match self.beat(&lease).await {
                 Some(true) if lease.ended.is_cancelled() => {
@@ -199,39 +220,75 @@ impl Keeper<'_> {
         }
     }
 
-    /// Takes what nobody owns, and what the dead owned.
-    async fn take(&mut self) {
-        // Whatever hangs must not keep the next beat: the lease is worth more than another node's shards.
-        match timeout(TAKE_TIMEOUT, self.try_take()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "shards could not be taken; tried again with the next beat");
+    /// Keeps this node's share what it should be, until it is time to beat.
+    async fn settle_until(&mut self, next: Instant, rested: &mut mpsc::UnboundedReceiver<Rested>) {
+        loop {
+            // Whatever hangs must not keep the next beat: the lease is worth more than another node's shards.
+            match timeout_at(next, self.settle()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "shards could not be taken or given back; tried again");
+                }
+                Err(_) => tracing::warn!("taking shards or giving them back took too long; tried again"),
             }
-            Err(_) => tracing::warn!("taking shards took too long; tried again with the next beat"),
+            let look = next.min(Instant::now() + SETTLE_EVERY);
+            tokio::select! {
+                () = sleep_until(look) => {}
+                Some(Rested { node, shards }) = rested.recv() => if node == self.node { self.rested.extend(shards) },
+            }
+            if Instant::now() >= next {
+                return;
+            }
         }
     }
 
-    async fn try_take(&mut self) -> sqlx::Result<()> {
+    async fn settle(&mut self) -> sqlx::Result<()> {
         let db = &self.pools.engine;
-        ownership::take_free(db, self.node).await?;
-        self.took(false).await?;
-        let peers = ownership::peers(db, self.node).await?;
-        for (peer, beat) in self.silence.look(&peers, boot_time_us()) {
-            if ownership::take_over(db, self.node, peer, beat).await? {
-                tracing::warn!(node = %self.node, dead = %peer, "took over from a node that has stopped beating");
-                self.took(true).await?;
+        if !self.rested.is_empty() {
+            ownership::give_back(db, self.node, &self.rested).await?;
+            tracing::info!(node = %self.node, shards = self.rested.len(), "gave shards back");
+            for shard in self.rested.drain(..) {
+                self.leaving.remove(&shard);
+                self.owned.remove(&shard);
             }
+        }
+        let peers = ownership::peers(db, self.node).await?;
+        let dead = self.silence.look(&peers, boot_time_us());
+        let share = share(1 + peers.len() - dead.len());
+        for (peer, beat) in dead {
+            let room = share.saturating_sub(self.owned.len());
+            if ownership::take_over(db, self.node, peer, beat, room).await? {
+                tracing::warn!(node = %self.node, dead = %peer, "took over from a node that has stopped beating");
+                self.took().await?;
+            }
+        }
+        let room = share.saturating_sub(self.owned.len());
+        if room > 0 {
+            ownership::take_free(db, self.node, room).await?;
+            self.took().await?;
+        }
+        let surplus = (self.owned.len() - self.leaving.len()).saturating_sub(share);
+        if surplus > 0 {
+            // In the order of the set, which is none: every node keeps shards of all places.
+            let leave: Vec<Shard> = self.owned.difference(&self.leaving).take(surplus).copied().collect();
+            tracing::info!(node = %self.node, shards = leave.len(), "has more than its share of the shards");
+            self.leaving.extend(&leave);
+            self.tell(Tenure::Leave(leave));
         }
         Ok(())
     }
 
     /// What is owned is read rather than gathered from answers: one that is lost would leave shards without anybody.
-    async fn took(&mut self, unclean: bool) -> sqlx::Result<()> {
-        let mut shards = ownership::owned(&self.pools.engine, self.node).await?;
-        shards.retain(|shard| self.owned.insert(*shard));
-        if !shards.is_empty() {
-            tracing::info!(node = %self.node, shards = shards.len(), unclean, "took shards");
-            self.tell(Tenure::Took { shards, unclean });
+    async fn took(&mut self) -> sqlx::Result<()> {
+        let mut taken = ownership::owned(&self.pools.engine, self.node).await?;
+        taken.retain(|owned| self.owned.insert(owned.shard));
+        for unclean in [false, true] {
+            let shards = taken.iter().filter(|owned| owned.unclean == unclean);
+            let shards: Vec<Shard> = shards.map(|owned| owned.shard).collect();
+            if !shards.is_empty() {
+                tracing::info!(node = %self.node, shards = shards.len(), unclean, "took shards");
+                self.tell(Tenure::Took { shards, unclean });
+            }
         }
         Ok(())
     }

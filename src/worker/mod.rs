@@ -13,6 +13,7 @@ mod drain;
 mod flusher;
 mod health;
 mod keeper;
+mod leave;
 mod owner;
 mod reading;
 pub mod retry;
@@ -49,12 +50,13 @@ pub async fn run(parts: WorkerParts, stop: CancellationToken) {
     let (messages, inbox) = mpsc::unbounded_channel();
     let (results, flushes) = mpsc::unbounded_channel();
     let (rings, ringing) = mpsc::unbounded_channel();
+    let (rests, rested) = mpsc::unbounded_channel();
     let released = CancellationToken::new();
-    let keeper = tokio::spawn(keeper::run(parts.pools.clone(), messages.clone(), released.clone()));
+    let keeper = tokio::spawn(keeper::run(parts.pools.clone(), messages.clone(), rested, released.clone()));
     let listener = tokio::spawn(listen(parts.pools.api.clone(), messages.clone(), released.clone()));
     let flusher = tokio::spawn(flusher::run(parts.pools.finish.clone(), flushes, messages.clone()));
     let bell = tokio::spawn(bell::run(parts.pools.api.clone(), ringing));
-    owner::Owner::new(parts, messages, results, rings).run(inbox, stop).await;
+    owner::Owner::new(parts, messages, results, rings, rests).run(inbox, stop).await;
     // The owner is gone, and with it the last senders to the flusher and the bell.
     let _ = flusher.await;
     released.cancel();

@@ -377,7 +377,7 @@ fn response_headers() -> Value {
     })
 }
 
-const PROBLEMS: [u16; 12] = [400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503];
+const PROBLEMS: [u16; 13] = [400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 503];
 
 fn name_of(status: u16) -> &'static str {
     match status {
@@ -412,6 +412,7 @@ fn sample(status: u16) -> (ApiError, &'static str) {
             "The key may not do this, or not for that tenant.",
         ),
         404 => (ApiError::NotFound, "There is no such thing, or it is another tenant's."),
+        408 => (ApiError::TooSlow, "The body took too long to come."),
         409 => (ApiError::InFlight, "A request with the same Idempotency-Key is in flight."),
         412 => {
             (ApiError::PreconditionFailed, "The endpoint has changed since the version that If-Match names.")

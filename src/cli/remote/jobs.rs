@@ -26,10 +26,16 @@ const LISTED: usize = RECORD.len() - 1;
 #[derive(Subcommand)]
 pub enum Command {
     /// List jobs, newest first
-    #[command(after_help = "Example:\n  posthaste jobs list")]
+    #[command(after_help = "Examples:\n  posthaste jobs list\n  posthaste jobs list --status running")]
     List {
         #[command(flatten)]
         page: PageArgs,
+        /// That do this: recover, replay or purge
+        #[arg(long)]
+        kind: Option<String>,
+        /// In this state: running, succeeded, canceled or failed
+        #[arg(long)]
+        status: Option<String>,
     },
     /// Show how far a job is
     #[command(after_help = "Example:\n  posthaste jobs show job_0193…")]
@@ -48,7 +54,11 @@ pub struct Named {
 impl Command {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List { page } => session.list(&page, &RECORD[..LISTED], || Call::get(&["jobs"])).await,
+            Self::List { page, kind, status } => {
+                let call =
+                    || Call::get(&["jobs"]).query("kind", kind.as_ref()).query("status", status.as_ref());
+                session.list(&page, &RECORD[..LISTED], call).await
+            }
             Self::Show(Named { id }) => session.record(Call::get(&["jobs", &id]), &RECORD).await,
             Self::Cancel(Named { id }) => {
                 session.record(Call::new(Method::DELETE, &["jobs", &id]), &RECORD).await

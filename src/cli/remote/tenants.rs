@@ -37,9 +37,15 @@ const RECORD: [Column; 11] = [
 pub enum Command {
     /// List the tenants, newest first
     #[command(
-        after_help = "Examples:\n  posthaste tenants list\n  posthaste tenants list --all --json | jq -r '.data[].id'"
+        after_help = "Examples:\n  posthaste tenants list\n  posthaste tenants list --external-id account-17\n  posthaste tenants list --all --json | jq -r '.data[].id'"
     )]
-    List(PageArgs),
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+        /// The one with this id of yours
+        #[arg(long, value_name = "ID")]
+        external_id: Option<String>,
+    },
     /// Make a tenant; it is born with the location `default`
     #[command(
         after_help = "Examples:\n  posthaste tenants create --name Bakery\n  posthaste tenants create --name Bakery --preset whatssync --external-id account-17"
@@ -119,7 +125,10 @@ struct Fields {
 impl Command {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List(page) => session.list(&page, &LIST, || Call::get(&["tenants"])).await,
+            Self::List { page, external_id } => {
+                let call = || Call::get(&["tenants"]).query("external_id", external_id.as_ref());
+                session.list(&page, &LIST, call).await
+            }
             Self::Create(body) => session.record(Call::post(&["tenants"]).body(&body)?, &RECORD).await,
             Self::Show { id } => session.record(Call::get(&["tenants", &id]), &RECORD).await,
             Self::Update(update) => {

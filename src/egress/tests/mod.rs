@@ -5,6 +5,7 @@
 mod connecting;
 mod cost;
 mod dns_server;
+mod fuzz;
 mod hostile;
 mod identity;
 mod pooling;

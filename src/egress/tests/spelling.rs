@@ -1,11 +1,15 @@
 //! Property: no address inside a denied range is accepted, whatever its spelling; and whatever is accepted can be
 //! sent to and leads to no denied address.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
+use super::urls::{REFUSED_HOSTS, around};
 use super::{HTTP_TOO, public_policy};
 use crate::egress::ranges::{DENIED_V4, DENIED_V6};
 
@@ -151,4 +155,35 @@ proptest! {
             }
         }
     }
+}
+
+/// Generated spellings that the test below counts.
+const SPELLINGS: usize = 10_000;
+
+#[test]
+fn ten_thousand_spellings_and_the_whole_table_are_refused() {
+    let mut runner = TestRunner::deterministic();
+    let spelled = prop_oneof![
+        denied_v4().prop_flat_map(spelled_v4),
+        denied_v4()
+            .prop_map(carrying)
+            .prop_flat_map(select)
+            .prop_map(spelled_v6)
+            .prop_flat_map(select)
+            .prop_map(|host| format!("[{host}]")),
+        denied_v6().prop_map(spelled_v6).prop_flat_map(select).prop_map(|host| format!("[{host}]")),
+    ];
+    let generated = (0..SPELLINGS).map(|_| spelled.new_tree(&mut runner).expect("a spelling").current());
+    let hosts: HashSet<String> = generated.chain(REFUSED_HOSTS.iter().map(|&host| host.to_owned())).collect();
+    let policy = public_policy();
+    let tried: Vec<String> = hosts.iter().flat_map(|host| around(host)).collect();
+    let accepted: Vec<&String> = tried.iter().filter(|url| policy.parse_url(url, HTTP_TOO).is_ok()).collect();
+    println!(
+        "refused {} of {} URLs, with {} different hosts",
+        tried.len() - accepted.len(),
+        tried.len(),
+        hosts.len()
+    );
+    assert_eq!(accepted, Vec::<&String>::new());
+    assert!(hosts.len() > SPELLINGS * 9 / 10, "the generator repeats itself");
 }

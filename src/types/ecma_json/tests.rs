@@ -3,6 +3,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use super::*;
+use crate::types::hostile::same;
 
 #[rstest]
 #[case::scalars(" [ null , true,false ] ", "[null,true,false]")]
@@ -175,22 +176,6 @@ fn json_text() -> impl Strategy<Value = String> {
             }),
         ]
     })
-}
-
-/// Equal as ECMAScript sees it: numbers are doubles, order of keys is no matter. serde_json reads a double's last digit
-/// loosely (its `float_roundtrip` is off), so numbers are compared loosely here and exactly below.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => {
-            let (a, b) = (a.as_f64().expect("a double"), b.as_f64().expect("a double"));
-            (a - b).abs() <= a.abs() * f64::EPSILON * 4.0 + f64::MIN_POSITIVE
-        }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
-        }
-        _ => a == b,
-    }
 }
 
 proptest! {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     endpoints::Target,
     queue::{bell::Ring, handoff::Handed, refill::LaneRoom},
-    types::{EndpointId, TenantId, Timestamp},
+    types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
 /// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
@@ -84,6 +84,7 @@ impl Owner {
                 self.scheduler.doubt_all(now);
                 self.full_sweep = true;
             }
+            Tenure::Leave(shards) => self.leave_shards(&shards, now),
             Tenure::Lost => {
                 self.lease = None;
                 self.node = Uuid::nil();
@@ -92,6 +93,7 @@ impl Owner {
                 self.cleared.clear();
                 self.scheduler.drop_shards(|_| true, now);
                 self.drain.forget();
+                self.leave.forget();
                 // Changes are told to the new owner from now on.
                 self.targets.clear();
                 self.plans.clear();
@@ -99,6 +101,23 @@ impl Owner {
                 self.gone.clear();
             }
         }
+    }
+
+    /// Nothing of these shards is started any more; whoever takes them reads everything anew.
+    fn leave_shards(&mut self, shards: &[Shard], now: Micros) {
+        let leaving: HashSet<Shard> = shards.iter().copied().collect();
+        let is_left = |endpoint: &EndpointId| leaving.contains(&endpoint.shard());
+        for shard in shards {
+            self.owned[shard.index()] = false;
+            self.unclean.remove(shard);
+        }
+        self.scheduler.drop_shards(|shard| leaving.contains(&shard), now);
+        self.cleared.retain(|endpoint| !is_left(endpoint));
+        self.targets.retain(|endpoint, _| !is_left(endpoint));
+        self.plans.retain(|(endpoint, _), _| !is_left(endpoint));
+        self.wanted.retain(|endpoint| !is_left(endpoint));
+        self.gone.retain(|endpoint, _| !is_left(endpoint));
+        self.leave.told(shards);
     }
 
     /// Rows of publishes that are not older than this may still turn up below their neighbours.
@@ -178,7 +197,8 @@ impl Owner {
 
     /// What was asked for and is not among the targets no longer exists, or can't be opened: nothing is sent to it.
     pub(super) fn know(&mut self, asked: &[EndpointId], mut targets: Targets, now: Micros) {
-        for endpoint in asked {
+        // What has been left meanwhile is read anew should it come back.
+        for endpoint in asked.iter().filter(|endpoint| self.owned[endpoint.shard().index()]) {
             self.plans.retain(|(known, _), _| known != endpoint);
             let is_news = |written: &Option<u64>| written.is_some_and(|load| load < self.loads);
             if self.gone.get(endpoint).is_some_and(|(_, written)| is_news(written)) {
@@ -240,6 +260,7 @@ impl Owner {
 
     pub(super) fn attempted(&mut self, attempted: Attempted, now: Micros) {
         let Attempted { row, start, plan, generation, outcome } = attempted;
+        self.leave.ends(row.shard());
         let sign = match outcome {
             Outcome::Cut => Sign::Neither,
             Outcome::Sent { sign, .. } => sign,
@@ -277,6 +298,7 @@ impl Owner {
     pub(super) fn flushed(&mut self, report: Report, now: Micros) {
         for (turn, written) in report {
             self.unwritten = self.unwritten.saturating_sub(1);
+            self.leave.ends(turn.endpoint_id.shard());
             if let Some(generation) = self.writing.remove(&turn) {
                 self.drain.ends(turn.endpoint_id, generation);
             }

@@ -24,7 +24,8 @@ use super::{
     attempt::{Outcome, Plan},
     drain::{Drain, Order},
     flusher::{Item, Report},
-    keeper::{Lease, Tenure},
+    keeper::{Lease, Rested, Tenure},
+    leave::Leave,
     reading::Found,
     scheduler::{Limits, Micros, Scheduler, Start},
 };
@@ -106,6 +107,8 @@ pub struct Owner {
     messages: mpsc::UnboundedSender<Message>,
     results: mpsc::UnboundedSender<Item>,
     rings: mpsc::UnboundedSender<Ring>,
+    rests: mpsc::UnboundedSender<Rested>,
+    leave: Leave,
     scheduler: Scheduler,
     drain: Drain,
     node: Uuid,
@@ -142,12 +145,15 @@ impl Owner {
         messages: mpsc::UnboundedSender<Message>,
         results: mpsc::UnboundedSender<Item>,
         rings: mpsc::UnboundedSender<Ring>,
+        rests: mpsc::UnboundedSender<Rested>,
     ) -> Self {
         Self {
             parts,
             messages,
             results,
             rings,
+            rests,
+            leave: Leave::default(),
             scheduler: Scheduler::new(LIMITS),
             drain: Drain::default(),
             node: Uuid::nil(),
@@ -270,6 +276,13 @@ impl Owner {
             self.refill(now);
         }
         self.load();
+        // What a load brings back late must not be taken for news when the shard has come back, too.
+        if !self.loading {
+            let shards = self.leave.rested();
+            if !shards.is_empty() {
+                let _ = self.rests.send(Rested { node: self.node, shards });
+            }
+        }
         let obeyed = self.drain.obeyed();
         if !obeyed.is_empty() {
             let (pool, node, messages) = (self.parts.pools.engine.clone(), self.node, self.messages.clone());

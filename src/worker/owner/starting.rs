@@ -39,6 +39,7 @@ impl Owner {
     pub(super) fn send(&mut self, Started { parcel, start }: Started, lease: Lease) {
         let row = parcel.row;
         let generation = self.drain.begins(row.endpoint_id);
+        self.leave.begins(row.shard());
         let at = self.parts.pools.clock.now();
         let Some(plan) = self.plan(&parcel, at) else {
             self.cannot_be_sent(
@@ -81,6 +82,7 @@ impl Owner {
     pub(super) fn cannot_be_sent(&mut self, row: Row, start: Start, generation: u64, reason: &'static str) {
         let now = self.now();
         self.drain.ends(row.endpoint_id, generation);
+        self.leave.ends(row.shard());
         self.scheduler.responded(row.endpoint_id, start, Sign::Neither, now);
         self.write_failure(row, reason, now);
     }
@@ -114,6 +116,7 @@ impl Owner {
 
     pub(super) fn write(&mut self, item: Item) {
         self.unwritten += 1;
+        self.leave.begins(item.finished.endpoint_id.shard());
         let _ = self.results.send(item);
     }
 

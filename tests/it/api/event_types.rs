@@ -97,6 +97,25 @@ async fn an_archived_type_takes_no_new_subscriptions_and_keeps_old_ones() {
 }
 
 #[tokio::test]
+async fn an_archived_type_comes_back() {
+    let (mut app, tenant) = with_own_type(json!({})).await;
+    let path = "/v1/event-types/order.paid";
+    let new = json!({"name": "n", "url": "http://127.0.0.1:9999/", "event_types": ["order.paid"]});
+    let archived = tenant.client.patch(path, json!({"archived": true})).await.expect(200);
+    assert!(archived["archived_at"].is_string());
+    let again = tenant.client.patch(path, json!({"archived": true})).await.expect(200);
+    assert_eq!(again["archived_at"], archived["archived_at"], "since it was archived first");
+    assert_eq!(tenant.client.post("/v1/endpoints", new.clone()).await.pointers(), ["/event_types/0"]);
+    assert_eq!(tenant.client.patch(path, json!({"archived": null})).await.pointers(), ["/archived"]);
+    assert_eq!(tenant.client.patch(path, json!({"archived": "no"})).await.pointers(), ["/archived"]);
+    let back = tenant.client.patch(path, json!({"archived": false})).await.expect(200);
+    assert_eq!(back["archived_at"], json!(null));
+    assert_eq!(tenant.client.get(path).await.expect(200), back);
+    tenant.client.post("/v1/endpoints", new).await.expect(201);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_type_is_said_by_field() {
     let (mut app, tenant) = with_own_type(json!({})).await;
     for (body, pointers) in [

@@ -34,7 +34,8 @@ async fn an_expunged_event_has_neither_data_nor_answers_and_no_second_chance() {
     let tenant = app.tenant().await;
     let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
     let fails = tenant.endpoint(&receiver.url("/fails"), json!({"retry_schedule_s": []})).await;
-    let event = tenant.publish("message.sent", json!({"name": SECRET})).await;
+    let said = json!({"type": "message.sent", "data": {"name": SECRET}, "tags": {"about": SECRET}});
+    let event = tenant.try_publish(said).await.expect(202);
     let kept = tenant.publish("message.sent", json!({"name": "kept"})).await;
     for event in [&event, &kept] {
         tenant.delivery_when(event, &endpoint, |one| one["status"] == "succeeded").await;
@@ -49,6 +50,7 @@ async fn an_expunged_event_has_neither_data_nor_answers_and_no_second_chance() {
         assert_eq!(tenant.client.delete(&format!("{}/data", path(&event))).await.expect(204), Value::Null);
         let shown = tenant.client.get(&path(&event)).await.expect(200);
         assert_eq!((&shown["data"], &shown["type"]), (&Value::Null, &json!("message.sent")));
+        assert_eq!(shown["tags"], json!({}));
         assert!(shown["expunged_at"].is_string());
         let statuses: Vec<_> = array(&shown, "deliveries").iter().map(|one| text(one, "status")).collect();
         assert!(statuses.contains(&"succeeded") && statuses.contains(&"failed"), "{statuses:?}");

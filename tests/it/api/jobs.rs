@@ -185,7 +185,22 @@ async fn a_job_is_canceled_once_and_what_it_has_not_come_to_stays() {
     assert_eq!(app.stored().await.1, queued);
     assert_eq!(tenant.client.get(&job_path).await.expect(200), canceled);
     let jobs = tenant.client.get("/v1/jobs").await.expect(200);
-    assert_eq!(array(&jobs, "data"), &[canceled]);
+    assert_eq!(array(&jobs, "data"), std::slice::from_ref(&canceled));
+    for (query, found) in [
+        ("kind=recover", 1),
+        ("kind=replay", 0),
+        ("status=canceled", 1),
+        ("status=running", 0),
+        ("kind=recover&status=canceled&limit=1", 1),
+        ("kind=recover&status=failed", 0),
+    ] {
+        let jobs = tenant.client.get(&format!("/v1/jobs?{query}")).await.expect(200);
+        assert_eq!(array(&jobs, "data").len(), found, "{query}");
+        assert!(array(&jobs, "data").iter().all(|job| *job == canceled), "{query}");
+    }
+    for wrong in ["kind=", "kind=export", "status=done", "state=failed"] {
+        tenant.client.get(&format!("/v1/jobs?{wrong}")).await.problem(400);
+    }
     let audit = tenant.client.get("/v1/audit").await.expect(200);
     assert_eq!(
         (&audit["data"][0]["action"], &audit["data"][0]["resource"]),

@@ -3,6 +3,7 @@ mod audit;
 mod bad_fields;
 mod bad_input;
 mod batch;
+mod bodies;
 mod client_certificates;
 mod data;
 mod deliveries;

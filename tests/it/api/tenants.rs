@@ -49,6 +49,32 @@ async fn a_tenant_has_defaults_and_a_location() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_found_by_its_external_id() {
+    let mut app = spawn().await;
+    let operator = app.operator();
+    let made =
+        operator.post("/v1/tenants", json!({"name": "A", "external_id": "acct/7:main"})).await.expect(201);
+    let other =
+        operator.post("/v1/tenants", json!({"name": "B", "external_id": "acct/70"})).await.expect(201);
+    let found = async |query: &str| {
+        let page = operator.get(&format!("/v1/tenants?external_id={query}")).await.expect(200);
+        assert_eq!((&page["next_cursor"], &page["prev_cursor"]), (&Value::Null, &Value::Null));
+        page["data"].clone()
+    };
+    assert_eq!(found("acct/7:main").await, json!([made]));
+    assert_eq!(found("acct%2F70&limit=1").await, json!([other]));
+    for nobody in ["acct", "ACCT/70", "", "a%20b", "%00", "ten_1"] {
+        assert_eq!(found(nobody).await, json!([]), "{nobody}");
+    }
+    let first = operator.get("/v1/tenants?limit=1").await.expect(200);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    operator.get(&format!("/v1/tenants?limit=1&external_id=acct/70&cursor={cursor}")).await.problem(400);
+    operator.delete(&format!("/v1/tenants/{}", made["id"].as_str().unwrap())).await.expect(202);
+    assert_eq!(found("acct/7:main").await, json!([]));
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_tenants_fields_are_kept_and_merged() {
     let mut app = spawn().await;
     let operator = app.operator();

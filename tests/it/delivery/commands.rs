@@ -19,6 +19,9 @@ use crate::helpers::{
     spawn,
 };
 
+/// Room for every shard.
+const ALL: usize = 4_096;
+
 /// An endpoint whose receiver hangs with a request, beside one of the same location that works.
 async fn beside_one_that_hangs(tenant: &Tenant, receiver: &mut Receiver) -> (Value, Value) {
     receiver.script("/hangs", [Answer::never()]);
@@ -75,7 +78,7 @@ impl Stage {
         for node in nodes {
             ownership::register(&pool, node).await.unwrap();
         }
-        ownership::take_free(&pool, nodes[0]).await.unwrap();
+        ownership::take_free(&pool, nodes[0], ALL).await.unwrap();
         let endpoints = [1, 2].map(|number: u128| EndpointId::from_uuid(Uuid::from_u128(number << 64 | 77)));
         Self { app, pool, nodes, endpoints, shard: endpoints[0].shard() }
     }
@@ -147,7 +150,7 @@ async fn what_one_owner_has_not_obeyed_the_next_one_reads() {
     let [one, two] = stage.endpoints;
     let commands = [stage.command(0).await, stage.command(1).await];
     stage.acknowledge(0, 0, &[2]).await;
-    assert!(ownership::take_over(&stage.pool, stage.nodes[1], stage.nodes[0], 0).await.unwrap());
+    assert!(ownership::take_over(&stage.pool, stage.nodes[1], stage.nodes[0], 0, ALL).await.unwrap());
     assert_eq!(stage.obeyed(&commands).await, [false, true]);
     assert_eq!(stage.pending(0).await, None);
     assert_eq!(stage.pending(1).await, Some((0, 2, vec![(1, one)])));
@@ -162,7 +165,7 @@ async fn what_one_owner_has_not_obeyed_the_next_one_reads() {
     assert_eq!(stage.obeyed(&[command]).await, [true]);
     let third = Uuid::now_v7();
     ownership::register(&stage.pool, third).await.unwrap();
-    ownership::take_free(&stage.pool, third).await.unwrap();
+    ownership::take_free(&stage.pool, third, ALL).await.unwrap();
     let stage = Stage { nodes: [third, stage.nodes[1]], ..stage };
     assert_eq!(stage.obeyed(&[command]).await, [false]);
     assert_eq!(stage.pending(0).await, Some((2, 3, vec![(3, two)])));

@@ -25,6 +25,9 @@ use crate::helpers::{
     sql::{Sql, UNTRUE_STATS},
 };
 
+/// Room for every shard.
+const ALL: usize = 4_096;
+
 const RETRY: Verdict = Verdict::Retry { delay_ms: 3_600_000, step: 1 };
 const FAILED: Verdict = Verdict::Failed { reason: "out of retries" };
 
@@ -56,7 +59,7 @@ impl Stage {
         for node in nodes {
             ownership::register(&pool, node).await.unwrap();
         }
-        ownership::take_free(&pool, nodes[0]).await.unwrap();
+        ownership::take_free(&pool, nodes[0], ALL).await.unwrap();
         let mut sql = Sql::open(&app.database).await;
         let now_us = sql.count("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await;
         Self {
@@ -114,7 +117,7 @@ impl Stage {
     }
 
     async fn take_over(&self) -> bool {
-        ownership::take_over(&self.pool, self.nodes[1], self.nodes[0], 0).await.unwrap()
+        ownership::take_over(&self.pool, self.nodes[1], self.nodes[0], 0, ALL).await.unwrap()
     }
 
     /// `(seq, is it due within a minute)` of the queue row, if there is one.
@@ -205,7 +208,7 @@ async fn a_takeover_waits_for_a_finish_under_way() {
     let mut open = other.begin().await.unwrap();
     assert_eq!(finish(&mut open, old, &[retry], &[]).await.unwrap().len(), 1);
     let pool = stage.pool.clone();
-    let takeover = tokio::spawn(async move { ownership::take_over(&pool, new, old, 0).await });
+    let takeover = tokio::spawn(async move { ownership::take_over(&pool, new, old, 0, ALL).await });
     stage.someone_waits().await;
     assert!(!takeover.is_finished());
     open.commit().await.unwrap();
@@ -248,12 +251,12 @@ async fn a_node_that_beats_is_not_taken_over_from() {
     let mut other: PgConnection = stage.app.database.connect().await.unwrap();
     let mut open = other.begin().await.unwrap();
     ownership::beat(&mut *open, old).await.unwrap();
-    assert!(!ownership::take_over(&stage.pool, new, old, 1).await.unwrap());
+    assert!(!ownership::take_over(&stage.pool, new, old, 1, ALL).await.unwrap());
     open.rollback().await.unwrap();
-    assert!(ownership::take_over(&stage.pool, new, old, 1).await.unwrap());
+    assert!(ownership::take_over(&stage.pool, new, old, 1, ALL).await.unwrap());
     assert_eq!(ownership::beat(&stage.pool, old).await.unwrap(), None, "it learns that it is dead");
-    ownership::take_free(&stage.pool, old).await.unwrap();
-    assert_eq!(ownership::owned(&stage.pool, old).await.unwrap(), []);
+    ownership::take_free(&stage.pool, old, ALL).await.unwrap();
+    assert!(ownership::owned(&stage.pool, old).await.unwrap().is_empty());
     assert_eq!(ownership::owned(&stage.pool, new).await.unwrap().len(), 4_096);
     stage.end().await;
 }
@@ -268,11 +271,11 @@ async fn shards_that_a_node_took_with_its_last_breath_are_free() {
     ownership::release(&stage.pool, old).await.unwrap();
     let mut other: PgConnection = stage.app.database.connect().await.unwrap();
     let mut open = other.begin().await.unwrap();
-    ownership::take_free(&mut *open, third).await.unwrap();
+    ownership::take_free(&mut *open, third, ALL).await.unwrap();
     ownership::release(&stage.pool, third).await.unwrap();
     open.commit().await.unwrap();
     assert_eq!(ownership::owned(&stage.pool, third).await.unwrap().len(), 4_096, "and it is dead");
-    ownership::take_free(&stage.pool, new).await.unwrap();
+    ownership::take_free(&stage.pool, new, ALL).await.unwrap();
     assert_eq!(ownership::owned(&stage.pool, new).await.unwrap().len(), 4_096);
     stage.end().await;
 }
@@ -283,7 +286,7 @@ async fn of_two_that_take_over_at_once_one_does() {
     let third = Uuid::now_v7();
     ownership::register(&stage.pool, third).await.unwrap();
     let (one, other) =
-        tokio::join!(stage.take_over(), ownership::take_over(&stage.pool, third, stage.nodes[0], 0));
+        tokio::join!(stage.take_over(), ownership::take_over(&stage.pool, third, stage.nodes[0], 0, ALL));
     assert!(one ^ other.unwrap());
     stage.end().await;
 }

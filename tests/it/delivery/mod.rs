@@ -13,4 +13,5 @@ mod operational;
 mod oracle;
 mod processes;
 mod recover;
+mod scale;
 mod throttling;
