@@ -112,3 +112,13 @@ fn each_page_lists_the_types_of_its_preset_and_is_short() {
         assert_eq!(shown, types, "{preset}");
     }
 }
+
+#[test]
+fn the_headers_on_the_page_of_programs_are_those_of_the_standard_request() {
+    let (verify, standard) = (read("docs/verify.md"), read("docs/presets/standard.md"));
+    let shown: Vec<&str> = verify.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature", "x-webhook-signature"] {
+        let header = standard.lines().find(|line| line.starts_with(&format!("{name}: "))).expect(name);
+        assert!(shown.contains(&header), "{header}");
+    }
+}
