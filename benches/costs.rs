@@ -129,8 +129,8 @@ fn main() {
     egress();
     sealing();
     for body_bytes in BODY_BYTES {
-        for preset in presets::all() {
-            attempt(&preset.format, body_bytes);
+        for format in presets::formats() {
+            attempt(format, body_bytes);
         }
     }
 }

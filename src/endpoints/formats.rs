@@ -19,7 +19,7 @@ pub async fn check_new_format(
     tenant: TenantId,
     format: &Format,
 ) -> Result<(), ApiError> {
-    let signature_headers: Vec<&str> = format.signatures.iter().map(|spec| spec.header().as_str()).collect();
+    let signature_headers = format.signature_headers();
     let rule = SchemeRule { format_allows_http: format.allow_http };
     for user in queries::users_of_format(&mut *db, tenant, &format.name).await? {
         let refuse = |why: String| {

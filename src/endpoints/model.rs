@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::client_certificate::ClientCertificate;
 use crate::{
     egress::{CustomHeaders, EndpointUrl},
+    signing::PublicKey,
     types::{EndpointId, LocationId, Timestamp, event_type::Pattern, secret::SigningSecret, text::Name},
     web::fields::Metadata,
 };
@@ -96,6 +97,10 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = SigningSecret, required = false)]
     pub secret: Option<String>,
+    /// Verifies the signatures of a format with ed25519: beside the secret, where the endpoint's format has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PublicKey, required = false)]
+    pub public_key: Option<String>,
     /// The ETag.
     #[serde(skip)]
     pub version: i32,

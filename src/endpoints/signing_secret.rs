@@ -1,6 +1,6 @@
 //! Showing and rotating the signing secret.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -8,19 +8,21 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::{
     change::Change,
     draft::secret_fits,
-    queries,
+    queries::{self, Stored},
     secrets::{self, GRACE_PERIOD_MAX},
 };
 use crate::{
     audit,
     auth::{Context, Tenant, scope},
+    formats::Format,
     idempotency::Once,
-    signing::MAX_LIVE_SECRETS,
+    signing::{self, MAX_LIVE_SECRETS, PublicKey},
     types::{EndpointId, secret::SigningSecret},
     web::{Answer, ApiError, Json, Path, fields::Fields, headers::IfMatch, json::OptionalJson},
 };
@@ -31,6 +33,20 @@ use crate::{
 pub struct SecretView {
     #[schema(value_type = SigningSecret)]
     secret: String,
+    /// Verifies the ed25519 signatures that are made with the secret; `null` where the endpoint's format has none.
+    #[schema(value_type = Option<PublicKey>)]
+    public_key: Option<String>,
+}
+
+impl SecretView {
+    fn new(secret: &SigningSecret, format: &Format) -> Self {
+        Self { secret: secret.reveal().to_owned(), public_key: public_key(secret, format) }
+    }
+}
+
+/// Of an endpoint whose format signs with a key pair.
+pub fn public_key(secret: &SigningSecret, format: &Format) -> Option<String> {
+    if format.is_asymmetric() { signing::public_key(secret) } else { None }
 }
 
 /// Show the signing secret
@@ -45,12 +61,22 @@ pub async fn reveal(
     Path(id): Path<EndpointId>,
 ) -> Result<Json<SecretView>, ApiError> {
     let mut db = context.begin(tenant.id).await?;
-    queries::find(&mut *db, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let stored = queries::find(&mut *db, tenant.id, id).await?.ok_or(ApiError::NotFound)?;
+    let format = format_of(&context, &mut db, &stored).await?;
     let secret = secrets::current(&context, &mut *db, tenant.id, id).await?;
     let act = audit::Act { action: "endpoint.secret.reveal", resource: &id.to_string(), fields: &[] };
     audit::record(&mut *db, tenant.id, &context.clock, &tenant.actor, act).await?;
     db.commit().await?;
-    Ok(Json(SecretView { secret: secret.reveal().to_owned() }))
+    Ok(Json(SecretView::new(&secret, &format)))
+}
+
+async fn format_of(
+    context: &Context,
+    db: &mut PgConnection,
+    endpoint: &Stored,
+) -> Result<Arc<Format>, ApiError> {
+    let format = context.formats.one(db, endpoint.format_version).await?;
+    format.ok_or_else(|| ApiError::internal("an endpoint without format"))
 }
 
 /// How to rotate a signing secret.
@@ -83,8 +109,7 @@ pub async fn rotate(
     let work = claim.begin(&context, tenant.id).await?;
     let mut change = Change::begin(&context, tenant.id, id, &headers, work).await?;
     let stored = queries::find(change.db(), tenant.id, id).await?.ok_or(ApiError::NotFound)?;
-    let format = context.formats.one(change.db(), stored.format_version).await?;
-    let format = format.ok_or_else(|| ApiError::internal("an endpoint without format"))?;
+    let format = format_of(&context, change.db(), &stored).await?;
     let mut fields = Fields::default();
     let most_s = GRACE_PERIOD_MAX.as_secs();
     let grace_s = body.grace_period_s.unwrap_or(u64::from(format.default_rotation_grace_s()));
@@ -111,6 +136,6 @@ pub async fn rotate(
     let grace = Duration::from_secs(grace_s);
     secrets::make_current(change.db(), &context, tenant.id, id, &secret, now, grace).await?;
     queries::touch(change.db(), tenant.id, id, now).await?;
-    let answer = Answer::json(StatusCode::OK, &SecretView { secret: secret.reveal().to_owned() })?;
+    let answer = Answer::json(StatusCode::OK, &SecretView::new(&secret, &format))?;
     change.commit(&tenant.actor, "endpoint.secret.rotate", &[], answer).await
 }

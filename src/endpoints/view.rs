@@ -51,6 +51,7 @@ pub fn view(context: &Context, tenant: TenantId, stored: Stored) -> Result<Endpo
         created_at: stored.created_at,
         updated_at: stored.updated_at,
         secret: None,
+        public_key: None,
         version: stored.version,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
+use axum::http::HeaderName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -96,6 +97,17 @@ impl Format {
         self.signatures.iter().any(|signature| signature.key() == KeyKind::Base64)
     }
 
+    /// Receivers need a public key.
+    pub fn is_asymmetric(&self) -> bool {
+        self.signatures.iter().any(SignatureSpec::is_asymmetric)
+    }
+
+    /// Every header that signing sets, so that nobody else does.
+    pub fn signature_headers(&self) -> Vec<&str> {
+        let headers = |spec| [Some(SignatureSpec::header(spec)), spec.timestamp_header()];
+        self.signatures.iter().flat_map(headers).flatten().map(HeaderName::as_str).collect()
+    }
+
     /// For how long a rotated secret goes on signing, if nobody says otherwise: at once over where each header holds one
     /// signature only, for the old one would not be sent anyway.
     pub fn default_rotation_grace_s(&self) -> u32 {
@@ -158,7 +170,11 @@ impl TryFrom<FormatText> for Format {
         check_timeout_ms(text.timeout_ms)?;
         check_retry_schedule_s(&text.retry_schedule_s)?;
         let headers: HashSet<_> = text.signatures.iter().map(SignatureSpec::header).collect();
-        if headers.len() != text.signatures.len() || headers.len() > MAX_SIGNATURES {
+        let mut timestamps = text.signatures.iter().filter_map(SignatureSpec::timestamp_header);
+        if headers.len() != text.signatures.len()
+            || headers.len() > MAX_SIGNATURES
+            || timestamps.any(|timestamp| headers.contains(timestamp))
+        {
             return Err(FormatError::Signatures);
         }
         let FormatText { name, version, envelope, signatures, success, timeout_ms, retry_schedule_s, .. } =

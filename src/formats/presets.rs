@@ -1,5 +1,6 @@
 //! The presets that are built in: a catalogue of event types with samples, and a wire format, for each system that Posthaste
-//! stands in for. One file each in `presets/`, embedded and parsed once.
+//! stands in for. One file each in `presets/`, embedded and parsed once. And, in `presets/formats/`, wire formats alone, in the style of
+//! services that integrators have receivers for.
 //!
 //! The numbers of their formats are part of stored deliveries: they stay what they are for ever, and an edited format takes
 //! a new number (below 1000) with the old one kept resolvable.
@@ -27,11 +28,26 @@ const FILES: [&str; 6] = [
     include_str!("../../presets/whatsapp_platform.json"),
 ];
 
+const FORMAT_FILES: [&str; 4] = [
+    include_str!("../../presets/formats/stripe.json"),
+    include_str!("../../presets/formats/github.json"),
+    include_str!("../../presets/formats/shopify.json"),
+    include_str!("../../presets/formats/slack.json"),
+];
+
 static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
     FILES
         .iter()
         .map(|file| serde_json::from_str(file).expect("embedded, and parsed by a unit test"))
         .collect()
+});
+
+/// Those of the presets, then those that come alone.
+static FORMATS: LazyLock<Vec<Arc<Format>>> = LazyLock::new(|| {
+    let alone = FORMAT_FILES
+        .iter()
+        .map(|file| Arc::new(serde_json::from_str(file).expect("embedded, and parsed by a unit test")));
+    all().iter().map(|preset| Arc::clone(&preset.format)).chain(alone).collect()
 });
 
 /// A catalogue of event types, and a wire format.
@@ -98,12 +114,17 @@ pub fn preset(name: &str) -> Option<&'static Preset> {
     all().iter().find(|preset| preset.name == name)
 }
 
+/// The built-in formats.
+pub fn formats() -> &'static [Arc<Format>] {
+    &FORMATS
+}
+
 /// The built-in format of a name.
 pub fn format_by_name(name: &str) -> Option<&'static Arc<Format>> {
-    all().iter().map(|preset| &preset.format).find(|format| format.name == name)
+    formats().iter().find(|format| format.name == name)
 }
 
 /// The built-in format of a number.
 pub fn format_by_version(version: FormatVersion) -> Option<&'static Arc<Format>> {
-    all().iter().map(|preset| &preset.format).find(|format| format.version == version)
+    formats().iter().find(|format| format.version == version)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use super::presets::{all, format_by_name, format_by_version, preset};
+use super::presets::{all, format_by_name, format_by_version, formats, preset};
 use super::*;
 use crate::signing::Signer;
 use crate::types::ecma_json::normalise;
@@ -203,9 +203,9 @@ fn formats_have_the_contracts_defaults() {
 
 #[test]
 fn formats_survive_serialisation() {
-    for preset in all() {
-        let text = serde_json::to_string(&preset.format).expect("serialises");
-        assert_eq!(serde_json::from_str::<Format>(&text).expect("parses"), *preset.format);
+    for format in formats() {
+        let text = serde_json::to_string(format).expect("serialises");
+        assert_eq!(serde_json::from_str::<Format>(&text).expect("parses"), **format);
     }
 }
 
@@ -239,6 +239,50 @@ fn the_built_in_presets(
     assert_eq!(format.timeout_ms, if is_aisoule { 5_000 } else { 10_000 });
     assert_eq!((format.success.accepts(200), format.success.accepts(204)), (true, !is_aisoule));
     assert_eq!((format.honor_retry_after, format.disable_on_410), (!is_aisoule, !is_aisoule));
+}
+
+/// Formats without a preset: their numbers are for ever as well.
+#[rstest]
+#[case("stripe", 7, 86_400, &["webhook-timestamp", "stripe-signature"])]
+#[case("github", 8, 0, &["x-hub-signature-256"])]
+#[case("shopify", 9, 0, &["x-shopify-hmac-sha256"])]
+#[case("slack", 10, 0, &["x-slack-request-timestamp", "x-slack-signature"])]
+fn the_formats_in_the_style_of_others(
+    #[case] name: &str,
+    #[case] version: i32,
+    #[case] grace_s: u32,
+    #[case] headers: &[&str],
+) {
+    let format = format_by_name(name).expect("built in");
+    assert!(preset(name).is_none());
+    assert_eq!(format_by_version(FormatVersion(version)).map(|format| &*format.name), Some(name));
+    assert_eq!(format.default_rotation_grace_s(), grace_s);
+    assert_eq!((format.uses_base64_key(), format.is_asymmetric()), (false, false));
+    assert_eq!(format.requires_data_object(), name == "stripe");
+    let foreign = SigningSecret::parse("8f742231b10e8888abcd99yyyzzz85a5").expect("a secret");
+    let signed = Signer::new(&format.signatures, &[foreign]).expect("a signer").sign("evt_1", 7, b"{}");
+    let names: Vec<_> = signed.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, headers);
+    let mut all = format.signature_headers();
+    all.sort_unstable();
+    let mut headers = headers.to_vec();
+    headers.sort_unstable();
+    assert_eq!(all, headers);
+}
+
+/// The request of Slack's page, "Verifying requests from Slack".
+#[test]
+fn slacks_own_example_is_signed_as_on_its_page() {
+    let body = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V\
+        &channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=\
+        &response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN\
+        &trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
+    let secret = SigningSecret::parse("8f742231b10e8888abcd99yyyzzz85a5").expect("a secret");
+    let format = format_by_name("slack").expect("built in");
+    let signer = Signer::new(&format.signatures, &[secret]).expect("a signer");
+    let headers = signer.sign("evt_1", 1_531_420_618, body.as_bytes());
+    assert_eq!(headers[0].1, "1531420618");
+    assert_eq!(headers[1].1, "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503");
 }
 
 #[rstest]
@@ -388,8 +432,8 @@ proptest! {
         let occurred_at = OffsetDateTime::from_unix_timestamp(seconds).expect("in range");
         let event = EventView { id: &id, event_type: &event_type, location_id: &location_id, occurred_at,
             channel: channel.as_deref(), ..event(&data) };
-        for preset in all() {
-            let body = render(&preset.format.envelope, &event);
+        for format in formats() {
+            let body = render(&format.envelope, &event);
             prop_assert!(serde_json::from_str::<Value>(&body).is_ok());
             prop_assert_eq!(normalise(&body), Ok(body));
         }

@@ -5,13 +5,14 @@
 //!
 //! Who sends which header:
 //! - [`WEBHOOK_ID`] and [`POSTHASTE_ATTEMPT`] go with every request of every format, so whoever builds the request adds them;
-//! - [`WEBHOOK_TIMESTAMP`] goes with the formats that sign it (some `content` has `{{timestamp}}`): a timestamp that
-//!   nothing vouches for would invite receivers to trust it. [`Signer::sign`] adds it;
+//! - [`WEBHOOK_TIMESTAMP`], or the header that a signature names instead, goes with the formats that sign it (some `content` has
+//!   `{{timestamp}}`): a timestamp that nothing vouches for would invite receivers to trust it. [`Signer::sign`] adds it;
 //! - the signature headers are the format's own. [`Signer::sign`] adds them.
 //!
 //! Deliberately not here: choosing secrets, their grace periods, sealing them, and the clock.
 
-mod mac;
+mod ed25519;
+mod key;
 mod signer;
 mod spec;
 mod template;
@@ -24,6 +25,7 @@ mod tests;
 
 use axum::http::HeaderName;
 
+pub use ed25519::{PublicKey, public_key};
 pub use signer::{MAX_LIVE_SECRETS, Signer, SignerError};
 pub use spec::{Algorithm, Encoding, KeyKind, SignatureSpec, SpecError, SpecText};
 pub use template::TemplateError;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use axum::http::{HeaderName, HeaderValue};
 
-use super::mac::KeyedMac;
+use super::key::SigningKey;
 use super::template::Part;
-use super::{KeyKind, SignatureSpec, WEBHOOK_TIMESTAMP};
+use super::{KeyKind, SignatureSpec};
 use crate::types::secret::SigningSecret;
 
 /// So many of the newest secrets sign; older ones drop out, grace period or not, for the header grows with each.
@@ -22,16 +22,17 @@ pub enum SignerError {
     NoBase64Key { header: HeaderName },
 }
 
-/// Signs any number of requests; cheap to share, holds keys in the form of HMAC states only.
+/// Signs any number of requests; cheap to share, holds keys as HMAC states and key pairs only.
 pub struct Signer {
     signatures: Box<[Signature]>,
-    sends_timestamp: bool,
+    /// Headers that tell the attempt's time, none twice.
+    timestamps: Box<[HeaderName]>,
 }
 
 struct Signature {
     spec: SignatureSpec,
     /// Newest secret first.
-    macs: Box<[KeyedMac]>,
+    keys: Box<[SigningKey]>,
 }
 
 impl Signer {
@@ -41,20 +42,26 @@ impl Signer {
             return Err(SignerError::NoSecret);
         }
         let signatures = specs.iter().map(|spec| Signature::new(spec, secrets)).collect::<Result<_, _>>()?;
-        Ok(Self { signatures, sends_timestamp: specs.iter().any(|spec| spec.content.has_timestamp()) })
+        let mut timestamps: Vec<HeaderName> = Vec::new();
+        for header in specs.iter().filter_map(SignatureSpec::timestamp_header) {
+            if !timestamps.contains(header) {
+                timestamps.push(header.clone());
+            }
+        }
+        Ok(Self { signatures, timestamps: timestamps.into() })
     }
 
-    /// The signature headers of one attempt, in the format's order, after `webhook-timestamp` if any of them covers it.
+    /// The signature headers of one attempt, in the format's order, after those that tell its time if any of them covers it.
     /// `timestamp_s` is the attempt's Unix time.
     pub fn sign(&self, event_id: &str, timestamp_s: i64, body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
         let timestamp = timestamp_s.to_string();
-        let mut headers = Vec::with_capacity(self.signatures.len() + 1);
+        let mut headers = Vec::with_capacity(self.timestamps.len() + self.signatures.len());
+        for header in &self.timestamps {
+            headers.push((header.clone(), header_value(timestamp.clone())));
+        }
         for signature in &self.signatures {
             let value = signature.value(event_id, &timestamp, body);
             headers.push((signature.spec.header.clone(), header_value(value)));
-        }
-        if self.sends_timestamp {
-            headers.insert(0, (WEBHOOK_TIMESTAMP, header_value(timestamp)));
         }
         headers
     }
@@ -63,7 +70,7 @@ impl Signer {
 impl Signature {
     fn new(spec: &SignatureSpec, secrets: &[SigningSecret]) -> Result<Self, SignerError> {
         let signing = if spec.multiple { MAX_LIVE_SECRETS } else { 1 };
-        let macs = secrets
+        let keys = secrets
             .iter()
             .take(signing)
             .map(|secret| {
@@ -72,10 +79,10 @@ impl Signature {
                     KeyKind::Base64 => secret.base64_key(),
                 };
                 let key = key.ok_or_else(|| SignerError::NoBase64Key { header: spec.header.clone() })?;
-                Ok(KeyedMac::new(spec.algorithm, key))
+                Ok(SigningKey::new(spec.algorithm, key))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { spec: spec.clone(), macs })
+        Ok(Self { spec: spec.clone(), keys })
     }
 
     fn value(&self, event_id: &str, timestamp: &str, body: &[u8]) -> String {
@@ -92,12 +99,13 @@ impl Signature {
             })
             .collect();
         let mut value = String::new();
-        for mac in &self.macs {
-            if !value.is_empty() {
-                value.push(' ');
+        self.spec.prefix.push(&mut value, event_id, timestamp);
+        for (position, key) in self.keys.iter().enumerate() {
+            if position > 0 {
+                value.push_str(&self.spec.separator.0);
             }
             value.push_str(&self.spec.value.before);
-            mac.sign(&parts, self.spec.encoding, &mut value);
+            key.sign(&parts, self.spec.encoding, &mut value);
             value.push_str(&self.spec.value.after);
         }
         value
@@ -112,5 +120,5 @@ impl fmt::Debug for Signer {
 
 fn header_value(text: String) -> HeaderValue {
     HeaderValue::try_from(text)
-        .expect("digits, base64, hex and a template that was checked to be visible ASCII")
+        .expect("digits, an id, base64, hex, and templates that were checked to be visible ASCII")
 }

@@ -9,8 +9,8 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use super::WEBHOOK_SIGNATURE;
-use super::template::{Content, TemplateError, ValueTemplate};
+use super::template::{Content, Prefix, Separator, TemplateError, ValueTemplate};
+use super::{WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 use crate::egress::is_forbidden;
 
 /// Longest name of a signature header, in bytes.
@@ -23,9 +23,11 @@ pub enum Algorithm {
     HmacSha256,
     HmacSha512,
     HmacSha1,
+    /// With a key pair that is made from the secret; receivers get its public key.
+    Ed25519,
 }
 
-/// Which form of the secret keys the HMAC.
+/// Which form of the secret is the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = SignatureKey)]
@@ -57,12 +59,26 @@ pub struct SignatureSpec {
     pub(super) content: Content,
     pub(super) encoding: Encoding,
     pub(super) value: ValueTemplate,
+    pub(super) prefix: Prefix,
+    pub(super) separator: Separator,
     pub(super) multiple: bool,
+    /// Used where the content has the timestamp.
+    timestamp_header: HeaderName,
 }
 
 impl SignatureSpec {
     pub fn header(&self) -> &HeaderName {
         &self.header
+    }
+
+    /// Which header tells the attempt's time, if the signature covers it.
+    pub fn timestamp_header(&self) -> Option<&HeaderName> {
+        self.content.has_timestamp().then_some(&self.timestamp_header)
+    }
+
+    /// Needs a key pair.
+    pub fn is_asymmetric(&self) -> bool {
+        self.algorithm == Algorithm::Ed25519
     }
 
     pub fn key(&self) -> KeyKind {
@@ -82,6 +98,7 @@ impl fmt::Display for SignatureSpec {
             Algorithm::HmacSha256 => "HMAC-SHA256",
             Algorithm::HmacSha512 => "HMAC-SHA512",
             Algorithm::HmacSha1 => "HMAC-SHA1",
+            Algorithm::Ed25519 => "ed25519 signature",
         };
         let key = match self.key {
             KeyKind::Text => "the secret's whole text",
@@ -93,10 +110,14 @@ impl fmt::Display for SignatureSpec {
         };
         write!(
             f,
-            "`{}`, where the signature is the {algorithm} of `{}`, keyed with {key}, in {encoding}.",
-            self.value, self.content
+            "`{}{}`, where the signature is the {algorithm} of `{}`, keyed with {key}, in {encoding}.",
+            self.prefix, self.value, self.content
         )?;
-        if self.multiple { f.write_str(" One for each live secret, one space between.") } else { Ok(()) }
+        match (self.multiple, self.separator.0.as_str()) {
+            (false, _) => Ok(()),
+            (true, " ") => f.write_str(" One for each live secret, one space between."),
+            (true, separator) => write!(f, " One for each live secret, `{separator}` between."),
+        }
     }
 }
 
@@ -130,10 +151,21 @@ pub struct SpecText {
     #[serde(default = "bare_signature")]
     #[schema(default = bare_signature, examples("v1,{{signature}}"))]
     value: String,
+    /// What the header says before the first signature: text with the slots `{{timestamp}}` and `{{id}}`.
+    #[serde(default)]
+    #[schema(default = "", examples("t={{timestamp}},"))]
+    prefix: String,
+    /// What stands between signatures, where there are several.
+    #[serde(default = "one_space")]
+    #[schema(default = one_space, min_length = 1, max_length = 2, examples(","))]
+    separator: String,
     /// One signature for each live secret, instead of the newest one's alone.
     #[serde(default)]
     #[schema(default = false)]
     multiple: bool,
+    /// The header that tells the attempt's time, where the content has it. Without it: `webhook-timestamp`.
+    #[schema(examples("x-request-timestamp"))]
+    timestamp_header: Option<String>,
 }
 
 /// What is wrong with one field of a [`SpecText`].
@@ -148,30 +180,64 @@ fn bare_signature() -> String {
     "{{signature}}".to_owned()
 }
 
+fn one_space() -> String {
+    " ".to_owned()
+}
+
 impl SignatureSpec {
     /// All that is wrong is told at once.
     pub fn parse(text: SpecText) -> Result<Self, Vec<SpecError>> {
-        let header = HeaderName::try_from(&text.header)
-            .ok()
-            .filter(|header| text.header.len() <= MAX_HEADER_BYTES && !is_taken(header))
-            .ok_or(TemplateError::Header(text.header));
-        match (header, Content::parse(&text.content), ValueTemplate::parse(&text.value)) {
-            (Ok(header), Ok(content), Ok(value)) => Ok(Self {
-                header,
-                algorithm: text.algorithm,
-                key: text.key,
-                content,
-                encoding: text.encoding,
-                value,
-                multiple: text.multiple,
-            }),
-            (header, content, value) => {
-                let errors = [("header", header.err()), ("content", content.err()), ("value", value.err())];
-                let told = |(field, error): (_, Option<_>)| Some(SpecError { field, error: error? });
-                Err(errors.into_iter().filter_map(told).collect())
+        let mut errors = Vec::new();
+        let header = noted(&mut errors, "header", header(&text.header));
+        let content = noted(&mut errors, "content", Content::parse(&text.content));
+        let value = noted(&mut errors, "value", ValueTemplate::parse(&text.value));
+        let prefix = noted(&mut errors, "prefix", Prefix::parse(&text.prefix));
+        let separator = noted(&mut errors, "separator", Separator::parse(text.separator));
+        let timestamp_header = text.timestamp_header.as_deref().map(header_of_time).transpose();
+        let timestamp_header = noted(&mut errors, "timestamp_header", timestamp_header);
+        let mut wrong = |field, error| errors.push(SpecError { field, error });
+        if content.as_ref().is_some_and(|content| !content.has_timestamp()) {
+            if prefix.as_ref().is_some_and(Prefix::has_timestamp) {
+                wrong("prefix", TemplateError::UnsignedTimestamp);
+            }
+            if text.timestamp_header.is_some() {
+                wrong("timestamp_header", TemplateError::UnsignedTimestamp);
             }
         }
+        if (text.algorithm, text.key) == (Algorithm::Ed25519, KeyKind::Text) {
+            wrong("key", TemplateError::GuessableKey);
+        }
+        let complete = || {
+            Some(Self {
+                header: header?,
+                algorithm: text.algorithm,
+                key: text.key,
+                content: content?,
+                encoding: text.encoding,
+                value: value?,
+                prefix: prefix?,
+                separator: separator?,
+                multiple: text.multiple,
+                timestamp_header: timestamp_header?.unwrap_or(WEBHOOK_TIMESTAMP),
+            })
+        };
+        if errors.is_empty() { complete().ok_or(errors) } else { Err(errors) }
     }
+}
+
+fn noted<T>(errors: &mut Vec<SpecError>, field: &'static str, result: Result<T, TemplateError>) -> Option<T> {
+    result.map_err(|error| errors.push(SpecError { field, error })).ok()
+}
+
+fn header(text: &str) -> Result<HeaderName, TemplateError> {
+    HeaderName::try_from(text)
+        .ok()
+        .filter(|header| text.len() <= MAX_HEADER_BYTES && !is_taken(header))
+        .ok_or_else(|| TemplateError::Header(text.to_owned()))
+}
+
+fn header_of_time(text: &str) -> Result<HeaderName, TemplateError> {
+    if text.eq_ignore_ascii_case(WEBHOOK_TIMESTAMP.as_str()) { Ok(WEBHOOK_TIMESTAMP) } else { header(text) }
 }
 
 impl TryFrom<SpecText> for SignatureSpec {
@@ -184,6 +250,7 @@ impl TryFrom<SpecText> for SignatureSpec {
 
 impl From<SignatureSpec> for SpecText {
     fn from(spec: SignatureSpec) -> Self {
+        let timestamp_header = spec.timestamp_header().map(ToString::to_string);
         Self {
             header: spec.header.to_string(),
             algorithm: spec.algorithm,
@@ -191,7 +258,10 @@ impl From<SignatureSpec> for SpecText {
             content: spec.content.to_string(),
             encoding: spec.encoding,
             value: spec.value.to_string(),
+            prefix: spec.prefix.to_string(),
+            separator: spec.separator.0,
             multiple: spec.multiple,
+            timestamp_header,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The two small templates of a signature: what is signed, and how the signature is written.
+//! The small templates of a signature: what is signed, how a signature is written, and what stands before and between.
 
 use std::fmt;
 
 /// Longest template, in bytes: they end up in every signature or header.
 const MAX_TEMPLATE_BYTES: usize = 256;
+const MAX_SEPARATOR_BYTES: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -17,8 +18,18 @@ pub enum TemplateError {
     WithoutBody,
     #[error("a signature's value must contain {{{{signature}}}} exactly once")]
     WithoutSignature,
-    #[error("a signature's value has visible ASCII characters only, without spaces")]
+    #[error("a signature's value and prefix have visible ASCII characters only, without spaces")]
     Characters,
+    #[error("a prefix has {{{{id}}}} and {{{{timestamp}}}} for slots, and not \"{0}\"")]
+    UnknownPrefixSlot(String),
+    #[error("a separator is 1 or 2 visible ASCII characters or spaces")]
+    Separator,
+    #[error("the timestamp that it tells is not signed: the content lacks {{{{timestamp}}}}")]
+    UnsignedTimestamp,
+    #[error(
+        "ed25519 needs base64: the public key of a text that somebody has made up would let everybody guess it"
+    )]
+    GuessableKey,
     #[error("\"{0}\" can't carry a signature: it is not a header name, or one that is spoken for")]
     Header(String),
 }
@@ -59,18 +70,79 @@ impl Content {
     }
 }
 
-impl fmt::Display for Content {
+impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|part| match part {
-            Part::Literal(text) => f.write_str(text),
-            Part::Id => f.write_str("{{id}}"),
-            Part::Timestamp => f.write_str("{{timestamp}}"),
-            Part::Body => f.write_str("{{body}}"),
+        f.write_str(match self {
+            Self::Literal(text) => text,
+            Self::Id => "{{id}}",
+            Self::Timestamp => "{{timestamp}}",
+            Self::Body => "{{body}}",
         })
     }
 }
 
-/// How a signature is written, for example `v1,{{signature}}`. No spaces: those stand between signatures.
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| part.fmt(f))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| part.fmt(f))
+    }
+}
+
+/// What stands before the first signature, once, for example `t={{timestamp}},`. May be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prefix(Vec<Part>);
+
+impl Prefix {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let parts = pieces(text)?.into_iter().map(|piece| match piece {
+            Piece::Literal(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(TemplateError::Characters)
+            }
+            Piece::Literal(text) => Ok(Part::Literal(text.to_owned())),
+            Piece::Slot("id") => Ok(Part::Id),
+            Piece::Slot("timestamp") => Ok(Part::Timestamp),
+            Piece::Slot(_) => Err(TemplateError::UnknownPrefixSlot(text.to_owned())),
+        });
+        parts.collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn has_timestamp(&self) -> bool {
+        self.0.contains(&Part::Timestamp)
+    }
+
+    pub fn push(&self, out: &mut String, event_id: &str, timestamp: &str) {
+        for part in &self.0 {
+            out.push_str(match part {
+                Part::Literal(text) => text,
+                Part::Id => event_id,
+                Part::Timestamp => timestamp,
+                Part::Body => "",
+            });
+        }
+    }
+}
+
+/// What stands between signatures, where a header has several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Separator(pub String);
+
+impl Separator {
+    pub fn parse(text: String) -> Result<Self, TemplateError> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        if is_plain && (1..=MAX_SEPARATOR_BYTES).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err(TemplateError::Separator)
+        }
+    }
+}
+
+/// How a signature is written, for example `v1,{{signature}}`. No spaces: those mostly stand between signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ValueTemplate {
     pub before: String,

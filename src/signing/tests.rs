@@ -143,6 +143,52 @@ fn content_may_be_any_template_around_the_body() {
     assert_eq!(headers[1].1, expected);
 }
 
+/// The expected values come from Python: Ed25519PrivateKey.from_private_bytes(hmac.new(key, b"posthaste ed25519 signing key 1",
+/// sha256).digest()). They never change: receivers keep their public keys.
+#[test]
+fn ed25519_keys_are_made_from_the_secret() {
+    let spec = spec(json!({"header": "webhook-signature", "algorithm": "ed25519", "key": "base64",
+        "content": "{{id}}.{{timestamp}}.{{body}}", "encoding": "base64", "value": "v1a,{{signature}}", "multiple": true}));
+    let known = "whpk_AoE4wMDxF5hdmQvKEGLnibXUqXtnp1rODieu/CkgPmo=";
+    assert_eq!(public_key(&secret(NATIVE)).as_deref(), Some(known));
+    assert_eq!(public_key(&secret(FOREIGN)), None);
+    let body = br#"{"email":"test@example.com","username":"test_user"}"#;
+    let signer = Signer::new(std::slice::from_ref(&spec), &[secret(NATIVE)]).expect("a signer");
+    let headers: HeaderMap =
+        signer.sign("msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", 1_649_367_553, body).into_iter().collect();
+    let expected =
+        "v1a,+gsX6A8V/sfH3ryqUOqO0jS/YqrxPAvo/gJsHuNCkuDqYhpdQfxLAKOqFzDAX49CPYiP2vxhfKTvPZAI7mWWAA==";
+    assert_eq!(value(&headers, "webhook-signature"), expected);
+    let foreign = Signer::new(&[spec], &[secret(FOREIGN)]).err();
+    assert_eq!(foreign, Some(SignerError::NoBase64Key { header: WEBHOOK_SIGNATURE }));
+}
+
+#[test]
+fn a_prefix_stands_once_and_a_separator_between_signatures() {
+    let spec = spec(
+        json!({"header": "x-sig", "algorithm": "hmac-sha256", "key": "text", "content": "{{timestamp}}.{{body}}",
+        "encoding": "hex", "value": "v1={{signature}}", "prefix": "t={{timestamp}},id={{id}},", "separator": ",", "multiple": true,
+        "timestamp_header": "X-Time"}),
+    );
+    let sent = |secrets: &[SigningSecret]| {
+        let headers =
+            Signer::new(std::slice::from_ref(&spec), secrets).expect("a signer").sign("e", 5, b"{}");
+        assert_eq!(headers[0], (HeaderName::from_static("x-time"), HeaderValue::from_static("5")));
+        assert_eq!(headers.len(), 2);
+        headers[1].1.to_str().expect("visible ASCII").to_owned()
+    };
+    let (one, other) = (sent(&[secret(NATIVE)]), sent(&[secret(FOREIGN)]));
+    let signature = |sent: &str| sent.strip_prefix("t=5,id=e,v1=").expect(sent).to_owned();
+    assert_eq!(signature(&one).len(), 64);
+    let both = format!("t=5,id=e,v1={},v1={}", signature(&one), signature(&other));
+    assert_eq!(sent(&[secret(NATIVE), secret(FOREIGN)]), both);
+    let told = spec.to_string();
+    assert!(
+        told.contains("`t={{timestamp}},id={{id}},v1={{signature}}`") && told.ends_with("`,` between."),
+        "{told}"
+    );
+}
+
 #[test]
 fn secrets_must_fit_the_format() {
     let [base64, hex] = standard();
@@ -171,6 +217,14 @@ fn secrets_must_fit_the_format() {
 #[case::own_header(json!({"header": "Webhook-Id"}))]
 #[case::http_header(json!({"header": "Content-Length"}))]
 #[case::algorithm(json!({"algorithm": "md5"}))]
+#[case::timestamp_unsigned(json!({"prefix": "t={{timestamp}}"}))]
+#[case::prefix_body(json!({"prefix": "{{body}}"}))]
+#[case::prefix_space(json!({"prefix": "t 1"}))]
+#[case::empty_separator(json!({"separator": ""}))]
+#[case::line_separator(json!({"separator": "\n"}))]
+#[case::time_unsigned(json!({"timestamp_header": "x-time"}))]
+#[case::time_is_taken(json!({"timestamp_header": "host", "content": "{{timestamp}}{{body}}"}))]
+#[case::guessable(json!({"algorithm": "ed25519"}))]
 #[case::unknown_field(json!({"secret": "x"}))]
 fn invalid_specs_are_refused(#[case] change: Value) {
     let mut text = json!({"header": "x-sig", "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}", "encoding": "hex"});

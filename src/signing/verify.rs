@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderName};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use super::mac::KeyedMac;
+use super::key::SigningKey;
 use super::{Algorithm, Encoding, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 use crate::types::secret::SigningSecret;
 
@@ -43,7 +43,7 @@ pub fn verify(
     }
     let mut expected = VERSION_PREFIX.to_owned();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    KeyedMac::new(Algorithm::HmacSha256, key).sign(&parts, Encoding::Base64, &mut expected);
+    SigningKey::new(Algorithm::HmacSha256, key).sign(&parts, Encoding::Base64, &mut expected);
     let matches = signatures
         .split(' ')
         .fold(Choice::from(0), |found, given| found | given.as_bytes().ct_eq(expected.as_bytes()));
@@ -53,7 +53,7 @@ pub fn verify(
 /// Checks a hex signature of the body alone, keyed with the secret's text: `x-webhook-signature` and its kin.
 pub fn verify_hex(secret: &SigningSecret, signature: &str, body: &[u8]) -> Result<(), VerifyError> {
     let mut expected = String::new();
-    KeyedMac::new(Algorithm::HmacSha256, secret.text_key()).sign(&[body], Encoding::Hex, &mut expected);
+    SigningKey::new(Algorithm::HmacSha256, secret.text_key()).sign(&[body], Encoding::Hex, &mut expected);
     let matches = signature.as_bytes().ct_eq(expected.as_bytes());
     if bool::from(matches) { Ok(()) } else { Err(VerifyError::Mismatch) }
 }

@@ -14,10 +14,7 @@ use crate::{
     audit,
     auth::{Actor, Context, Tenant, scope},
     endpoints,
-    formats::{
-        Format,
-        presets::{self, Preset},
-    },
+    formats::{Format, presets},
     idempotency::{Done, Once},
     queue::control,
     types::TenantId,
@@ -45,7 +42,8 @@ fn built_in_is_fixed() -> ApiError {
 
 /// List wire formats
 ///
-/// Those that an endpoint of the tenant may have: the built-in ones, then the tenant's own by name.
+/// Those that an endpoint of the tenant may have: the built-in ones (of the presets, and in the style of `stripe`, `github`,
+/// `shopify` and `slack`), then the tenant's own by name.
 #[utoipa::path(get, path = "/v1/formats", operation_id = "list_formats", tag = "Wire formats",
     security(("key" = ["read"])), params(PageQuery), responses(
         (status = 200, description = "One page of wire formats.", body = Page<FormatView>)))]
@@ -57,13 +55,12 @@ async fn list(
     let mut db = context.begin(tenant.id).await?;
     let own = queries::all(&mut *db, tenant.id).await?;
     let formats = context.formats.of(&mut *db, own.iter().map(|stored| stored.version)).await?;
-    let built_in =
-        |(at, preset): (usize, &Preset)| (format!("0 {at:03}"), FormatView::built_in(&preset.format));
+    let built_in = |(at, format): (usize, &Arc<Format>)| (format!("0 {at:03}"), FormatView::built_in(format));
     let own = own.iter().filter_map(|stored| {
         let format = Arc::clone(formats.get(&stored.version)?);
         Some((format!("1 {}", format.name), FormatView::own(format, stored)))
     });
-    let in_order = presets::all().iter().enumerate().map(built_in).chain(own).collect();
+    let in_order = presets::formats().iter().enumerate().map(built_in).chain(own).collect();
     Scope::new(&["formats", &tenant.id.to_string()]).page_of_all(&query, in_order).map(Json)
 }
 

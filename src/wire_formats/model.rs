@@ -143,6 +143,14 @@ fn signatures(fields: &mut Fields, at: &str, texts: Vec<Object<SpecText>>) -> Op
             }
         }
     }
+    for (place, spec) in specs.iter().enumerate() {
+        if spec.timestamp_header().is_some_and(|header| headers.contains(header)) {
+            fields.wrong(
+                format!("{at}/signatures/{place}/timestamp_header"),
+                "is a signature's header already",
+            );
+        }
+    }
     (specs.len() == count).then_some(specs)
 }
 

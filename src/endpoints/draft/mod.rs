@@ -119,8 +119,7 @@ impl Draft {
             let told = "must have at most 15 steps of 1 s or more, 7 days together".to_owned();
             fields.take("/retry_schedule_s", check_retry_schedule_s(schedule).map_err(|_| told));
         }
-        let signature_headers: Vec<&str> =
-            format.iter().flat_map(|format| &format.signatures).map(|spec| spec.header().as_str()).collect();
+        let signature_headers = format.as_ref().map(|format| format.signature_headers()).unwrap_or_default();
         let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         if let Err(refusals) = CustomHeaders::parse(pairs, &signature_headers) {
             for refusal in refusals {

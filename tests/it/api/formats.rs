@@ -52,7 +52,19 @@ async fn built_in_formats_are_listed_and_read_only() {
     let names: Vec<&str> = array(&all, "data").iter().map(|one| text(one, "name")).collect();
     assert_eq!(
         names,
-        ["standard", "messagesync", "whatsable", "aisoule", "whatssync", "whatsapp_platform", "own"]
+        [
+            "standard",
+            "messagesync",
+            "whatsable",
+            "aisoule",
+            "whatssync",
+            "whatsapp_platform",
+            "stripe",
+            "github",
+            "shopify",
+            "slack",
+            "own"
+        ]
     );
     for one in array(&all, "data") {
         let path = format!("/v1/formats/{}", text(one, "name"));
@@ -110,6 +122,10 @@ async fn what_is_wrong_is_pointed_at_and_nothing_is_stored() {
     create(&tenant, json!({"name": "mine"})).await.expect(201);
     let before = Stored::read(&mut app.sql().await).await;
     let with = |fields| json!({"signatures": [signature(fields)]});
+    let timed = |mut fields: Value| {
+        fields["content"] = json!("{{timestamp}}.{{body}}");
+        json!({"signatures": [signature(fields)]})
+    };
     let deep = (0..17).fold(json!(1), |inner, _| json!([inner]));
     let table = [
         (json!({"name": ""}), "/name"),
@@ -162,7 +178,24 @@ async fn what_is_wrong_is_pointed_at_and_nothing_is_stored() {
         (with(json!({"value": "a {{signature}}"})), "/signatures/0/value"),
         (with(json!({"value": "é{{signature}}"})), "/signatures/0/value"),
         (with(json!({"multiple": "yes"})), "/signatures/0/multiple"),
-        (with(json!({"prefix": "v1"})), "/signatures/0/prefix"),
+        (with(json!({"nonce": "v1"})), "/signatures/0/nonce"),
+        (with(json!({"prefix": "t {{id}}"})), "/signatures/0/prefix"),
+        (with(json!({"prefix": "{{body}}"})), "/signatures/0/prefix"),
+        (with(json!({"prefix": "t={{timestamp}},"})), "/signatures/0/prefix"),
+        (with(json!({"separator": ""})), "/signatures/0/separator"),
+        (with(json!({"separator": "\r\n"})), "/signatures/0/separator"),
+        (with(json!({"separator": "and"})), "/signatures/0/separator"),
+        (with(json!({"timestamp_header": "X-Time"})), "/signatures/0/timestamp_header"),
+        (timed(json!({"timestamp_header": "a b"})), "/signatures/0/timestamp_header"),
+        (timed(json!({"timestamp_header": "Host"})), "/signatures/0/timestamp_header"),
+        (timed(json!({"timestamp_header": "webhook-id"})), "/signatures/0/timestamp_header"),
+        (timed(json!({"timestamp_header": "x-OWN-signature"})), "/signatures/0/timestamp_header"),
+        (with(json!({"algorithm": "ed25519"})), "/signatures/0/key"),
+        (with(json!({"algorithm": "Ed25519"})), "/signatures/0/algorithm"),
+        (
+            json!({"signatures": [signature(json!({"algorithm": "ed25519", "key": "base64"})), signature(json!({}))]}),
+            "/signatures/1/header",
+        ),
         (
             with(json!({"header": "te", "content": "x", "value": "y"})),
             "/signatures/0/header /signatures/0/content /signatures/0/value",
@@ -497,8 +530,8 @@ async fn catalogues_come_in_pages_that_stay_put() {
         assert!(forth.len() > 1 && forth.iter().all(|page| !page.is_empty()), "{list}");
     }
 
-    let second = tenant.client.get("/v1/formats?limit=7").await.expect(200);
-    assert_eq!(text(&array(&second, "data")[6], "name"), "a");
+    let second = tenant.client.get("/v1/formats?limit=11").await.expect(200);
+    assert_eq!(text(&array(&second, "data")[10], "name"), "a");
     let onwards = format!("&cursor={}", text(&second, "next_cursor"));
     // The entry at the edge goes, and one comes before it.
     tenant.client.delete("/v1/formats/a").await.expect(204);
@@ -508,7 +541,8 @@ async fn catalogues_come_in_pages_that_stay_put() {
     let page = tenant.client.get(&format!("/v1/formats?limit=4{onwards}")).await.expect(200);
     let back = format!("&cursor={}", text(&page, "prev_cursor"));
     let before = names_by_page(&tenant, "/v1/formats", back, "prev_cursor").await;
-    assert_eq!(before[0], ["aisoule", "whatssync", "whatsapp_platform", "0"]);
-    assert_eq!(before[1..], [["standard", "messagesync", "whatsable"]]);
+    assert_eq!(before[0], ["github", "shopify", "slack", "0"]);
+    assert_eq!(before[1], ["aisoule", "whatssync", "whatsapp_platform", "stripe"]);
+    assert_eq!(before[2..], [["standard", "messagesync", "whatsable"]]);
     app.stop().await;
 }

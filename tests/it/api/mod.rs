@@ -32,6 +32,7 @@ pub mod routes;
 mod secrecy;
 mod secrets;
 mod stats;
+mod styles;
 mod subscriptions;
 mod tenant_delete;
 mod tenants;

@@ -1,27 +1,29 @@
-//! HMACs that have taken their key already: the key's two hash blocks are done once per endpoint, not per attempt.
+//! Keys that are ready to sign: an HMAC's two key blocks and an ed25519 key pair are made once per endpoint, not per attempt.
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
-use super::{Algorithm, Encoding};
+use super::{Algorithm, Encoding, ed25519};
 
-#[derive(Clone)]
-pub(super) enum KeyedMac {
+pub(super) enum SigningKey {
     Sha256(Hmac<Sha256>),
     Sha512(Hmac<Sha512>),
     Sha1(Hmac<Sha1>),
+    Ed25519(Ed25519KeyPair),
 }
 
-impl KeyedMac {
+impl SigningKey {
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Self {
         const ANY_LENGTH: &str = "HMAC takes keys of any length";
         match algorithm {
             Algorithm::HmacSha256 => Self::Sha256(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
             Algorithm::HmacSha512 => Self::Sha512(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
             Algorithm::HmacSha1 => Self::Sha1(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
+            Algorithm::Ed25519 => Self::Ed25519(ed25519::key_pair(key)),
         }
     }
 
@@ -31,6 +33,8 @@ impl KeyedMac {
             Self::Sha256(mac) => encode(&digest(mac, parts), encoding, out),
             Self::Sha512(mac) => encode(&digest(mac, parts), encoding, out),
             Self::Sha1(mac) => encode(&digest(mac, parts), encoding, out),
+            // It reads the message twice, so it can't take it in parts.
+            Self::Ed25519(pair) => encode(pair.sign(&parts.concat()).as_ref(), encoding, out),
         }
     }
 }
