@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header};
 use bytes::{BufMut, Bytes, BytesMut};
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use time::OffsetDateTime;
 
 use super::target::{Target, Unusable};
 use crate::{
@@ -202,12 +202,12 @@ fn expired(class: &str, identity: &ClientIdentity, now: Timestamp) -> String {
     }
 }
 
-/// Seconds, or a date.
+/// Seconds, or a date in one of the three forms that HTTP has had.
 pub(super) fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = OffsetDateTime::parse(text.trim(), &Rfc2822).ok()?;
+    let at = OffsetDateTime::from(httpdate::parse_http_date(text.trim()).ok()?);
     Duration::try_from(at - now.datetime()).ok()
 }
 
@@ -219,7 +219,11 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
         assert_eq!(wait("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(wait("Fri, 20 Nov 2026 10:01:30 GMT", now), Some(Duration::from_secs(90)));
+        for date in
+            ["Fri, 20 Nov 2026 10:01:30 GMT", "Friday, 20-Nov-26 10:01:30 GMT", "Fri Nov 20 10:01:30 2026"]
+        {
+            assert_eq!(wait(date, now), Some(Duration::from_secs(90)), "{date}");
+        }
         for nothing in ["", "-1", "soon", "Fri, 20 Nov 2026 09:00:00 GMT", "99999999999999999999999"] {
             assert_eq!(wait(nothing, now), None, "{nothing}");
         }

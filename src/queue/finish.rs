@@ -220,6 +220,11 @@ pub async fn finish(
                 CASE WHEN o.failing_since IS NULL AND t.failing_since IS NOT NULL THEN 'failing'
                      WHEN o.failing_since IS NOT NULL AND t.failing_since IS NULL THEN 'recovered' END,
                 CASE WHEN o.disabled_at IS NULL AND t.disabled_at IS NOT NULL THEN 'disabled' END] AS kinds
+        ), rerouted AS (
+            -- From the commit on, publishes say `held`.
+            UPDATE locations l SET routing_version = l.routing_version + 1
+            FROM judged j JOIN endpoints e ON e.tenant_id = j.tenant_id AND e.id = j.endpoint_id
+            WHERE 'disabled' = ANY(j.kinds) AND l.shard = j.shard AND l.id = e.location_id
         ), noticed AS (
             INSERT INTO notices AS t (shard, endpoint_id, event_id, kind, tenant_id, at)
             SELECT n.shard, n.endpoint_id, n.event_id, n.kind, n.tenant_id, n.at

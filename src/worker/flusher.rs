@@ -16,11 +16,11 @@ use uuid::Uuid;
 use super::{health::Health, owner::Message, retry::Next};
 use crate::{
     queue::{
-        Turn, control,
+        Turn,
         finish::{self, Applied, Finished, HealthChange, Throttle, Verdict},
     },
     telemetry::metrics::metrics,
-    types::{EndpointId, EventId, LocationId, Timestamp},
+    types::{EndpointId, EventId, Timestamp},
     web::error::is_away,
 };
 
@@ -38,7 +38,6 @@ const LAST_FLUSH_WITHIN: Duration = Duration::from_secs(10);
 /// A result to be written, on behalf of `node`.
 pub struct Item {
     pub node: Uuid,
-    pub location_id: LocationId,
     pub finished: Finished,
     pub next: Next,
     pub was_failing: bool,
@@ -130,12 +129,8 @@ impl Flusher {
     }
 
     async fn write(&mut self, node: Uuid, items: Vec<Item>) -> Report {
-        let mut rerouted = Vec::new();
         for item in &items {
             self.health.note(&item.finished, item.next, item.was_failing, item.throttle);
-            if item.next == Next::Gone {
-                rerouted.push(item.location_id);
-            }
         }
         let mut batch: Vec<Finished> = items.into_iter().map(|item| item.finished).collect();
         // The same order for everybody, so that two statements never wait for each other in a circle.
@@ -177,12 +172,6 @@ impl Flusher {
                     // What it says of its endpoint, and others of theirs, stands.
                     parts.push((lighter.into_iter().collect(), health));
                 }
-            }
-        }
-        for location in rerouted {
-            // Publishes to it say `held` from now on. A node that misses this says `pending`, and holds all the same.
-            if let Err(error) = control::reroute(&self.pool, location).await {
-                tracing::warn!(%error, %location, "publishes could not be told that an endpoint is disabled");
             }
         }
         report

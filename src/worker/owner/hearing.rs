@@ -285,7 +285,6 @@ impl Owner {
                 }
                 self.write(Item {
                     node: self.node,
-                    location_id: plan.target().location_id,
                     finished: *finished,
                     next,
                     was_failing: plan.target().failing,

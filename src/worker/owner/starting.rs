@@ -105,7 +105,6 @@ impl Owner {
         };
         let item = Item {
             node: self.node,
-            location_id: target.location_id,
             finished,
             next: Next::Exhausted,
             was_failing: target.failing,

@@ -11,6 +11,7 @@ mod mutual_tls;
 mod neglect;
 mod operational;
 mod oracle;
+mod plans;
 mod processes;
 mod recover;
 mod scale;

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod client;
 pub mod cluster;
 pub mod conformance;
+pub mod explain;
 pub mod hostile;
 pub mod process;
 pub mod receiver;

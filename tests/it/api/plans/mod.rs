@@ -4,12 +4,11 @@
 //! Apart from the other tests, for the time that it takes: `cargo test --test it -- --ignored --nocapture plans` also tells the
 //! numbers.
 
-mod explain;
 mod seed;
 
 use std::time::Duration;
 
-use explain::Explainer;
+use crate::helpers::explain::{self, Explainer};
 use posthaste::{app::Roles, types::Timestamp};
 use seed::Month;
 use serde_json::{Value, json};

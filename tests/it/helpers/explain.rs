@@ -15,7 +15,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
-use crate::helpers::sql::Sql;
+use super::sql::Sql;
 
 /// Where sqlx tells what Postgres says besides its answers.
 const NOTICES: &str = "sqlx::postgres::notice";

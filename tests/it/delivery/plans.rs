@@ -1,0 +1,124 @@
+//! What reading the queue costs: the same however many rows wait, and little more among rows that are dead but can't be
+//! removed. Apart from the other tests, for the time that it takes (`cargo test --test it -- --ignored plans`).
+
+use posthaste::{
+    db::{self, Pools},
+    queue::refill::{self, LaneRoom},
+    types::EndpointId,
+};
+use uuid::Uuid;
+
+use crate::helpers::{
+    cluster::{fresh_database, superuser},
+    explain::Explainer,
+    sql::Sql,
+};
+
+const LANES: usize = 50;
+const ROWS_A_LANE: u32 = 8;
+const FEW_ROWS: i64 = 20_000;
+const MANY_ROWS: i64 = 2_000_000;
+const DEAD_ROWS: i64 = 300_000;
+/// Numbers of events: those that are to die come first.
+const FIRST_ALIVE: i64 = DEAD_ROWS / LANES as i64;
+
+/// A database with a queue, the engine's connections to it, and lanes.
+struct Stage {
+    sql: Sql,
+    pools: Pools,
+    lanes: Vec<EndpointId>,
+    explainer: Explainer,
+}
+
+/// An event's id by its number: in order.
+fn event(number: i64) -> Uuid {
+    Uuid::from_u128(
+        (0x0193_0000_0000_7000_8000_0000_0000_0000_u128 & !0xFFFF_FFFF) + number.unsigned_abs() as u128,
+    )
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let (database, name) = fresh_database().await;
+        let explainer = Explainer::on(&mut Sql(superuser(&name).await)).await;
+        let sql = Sql::open(&database).await;
+        let pools = db::connect(database).await.unwrap();
+        let lanes = (0..LANES).map(|_| pools.clock.mint()).collect();
+        Self { sql, pools, lanes, explainer }
+    }
+
+    /// Puts so many rows into the queue, evenly over the lanes, with events from this number on.
+    async fn fill(&mut self, rows: i64, from: i64, due: &str) {
+        let per_lane = rows / LANES as i64;
+        for lane in &self.lanes {
+            let (shard, endpoint) = (lane.shard().column(), lane.uuid());
+            // The last 48 bits of the id count.
+            self.sql
+                .run(&format!(
+                    "INSERT INTO queue (shard, endpoint_id, event_id, format_version, due_at)
+                     SELECT {shard}, '{endpoint}', ('01930000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, {due}
+                     FROM generate_series({from}::bigint, {from} + {per_lane} - 1) n"
+                ))
+                .await;
+        }
+    }
+
+    /// Pages that a refill of all lanes looks at. It finds all that it asks for, and reads no table from end to end.
+    async fn refill(&self, after: Uuid, fresh: u32, timed: u32) -> i64 {
+        let room = |lane: &EndpointId| LaneRoom { endpoint_id: *lane, after, fresh, timed };
+        let lanes: Vec<LaneRoom> = self.lanes.iter().map(room).collect();
+        self.explainer.take();
+        let rows = refill::read(&self.pools.engine, &lanes, self.pools.clock.now()).await.unwrap();
+        assert!(rows.len() >= LANES * (fresh + timed) as usize, "{} rows", rows.len());
+        let explained = self.explainer.take();
+        let scanned: Vec<String> = explained.iter().flat_map(|one| one.scanned()).collect();
+        assert!(scanned.is_empty(), "reads {scanned:?} from end to end");
+        explained.iter().map(|one| one.buffers()).sum()
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes a while: .ci/run runs it apart"]
+async fn a_refill_costs_the_same_however_many_rows_wait() {
+    let mut stage = Stage::set().await;
+    stage.fill(FEW_ROWS, 0, "NULL").await;
+    // What a connection reads once, of the catalogues, is not the queue's.
+    stage.refill(Uuid::nil(), ROWS_A_LANE, 0).await;
+    let few = stage.refill(Uuid::nil(), ROWS_A_LANE, 0).await;
+    stage.fill(MANY_ROWS - FEW_ROWS, FEW_ROWS, "NULL").await;
+    let many = stage.refill(Uuid::nil(), ROWS_A_LANE, 0).await;
+    stage.sql.run("ANALYZE queue").await;
+    let known = stage.refill(Uuid::nil(), ROWS_A_LANE, 0).await;
+    println!(
+        "a refill of {LANES} lanes: {few} pages of {FEW_ROWS} rows, {many} of {MANY_ROWS}, {known} with statistics"
+    );
+    // A deeper tree has one more page on the way to each lane, for each of the parts of the statement.
+    let deeper = i64::try_from(LANES * 3).unwrap();
+    assert!(many <= few + few / 10 + deeper && known <= many, "{few}, {many}, {known}");
+}
+
+#[tokio::test]
+#[ignore = "takes a while: .ci/run runs it apart"]
+async fn a_refill_steps_over_what_is_dead() {
+    let mut stage = Stage::set().await;
+    stage.fill(DEAD_ROWS, 0, "NULL").await;
+    stage.fill(FEW_ROWS, FIRST_ALIVE, "NULL").await;
+    stage.refill(event(FIRST_ALIVE - 1), ROWS_A_LANE, 0).await;
+    let before = stage.refill(event(FIRST_ALIVE - 1), ROWS_A_LANE, 0).await;
+    // Somebody looks at an old picture of the database for hours.
+    let mut holder = Sql(superuser_of(&stage).await);
+    holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    holder.count("SELECT count(*) FROM nodes").await;
+    let dead = format!("DELETE FROM queue WHERE event_id < '{}'", event(FIRST_ALIVE));
+    stage.sql.run(&dead).await;
+    let after = stage.refill(event(FIRST_ALIVE - 1), ROWS_A_LANE, 0).await;
+    println!("a refill beside {DEAD_ROWS} dead rows: {after} pages, {before} before they died");
+    assert!(after <= before * 2, "{before}, {after}");
+    holder.run("ROLLBACK").await;
+}
+
+async fn superuser_of(stage: &Stage) -> sqlx::PgConnection {
+    let name: String =
+        sqlx::query_scalar("SELECT current_database()::text").fetch_one(&stage.pools.engine).await.unwrap();
+    superuser(&name).await
+}
