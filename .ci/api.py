@@ -1,50 +1,17 @@
 """Runs the property-based tester against a real server, with a tenant's key and with the operator's. See .ci/api."""
 
-import json
-import os
 import pathlib
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+
+from server import STOPS_WITHIN_S, Caller, start
 
 HERE = pathlib.Path(__file__).parent
-BINARY = HERE.parent / "target" / "debug" / "posthaste"
 # Nothing that is made up may be sent anywhere.
 DENY_ALL = "0.0.0.0/0,::/0"
-STOPS_WITHIN_S = 60
-
-
-def start(data):
-    settings = {
-        "PATH": os.environ["PATH"],
-        "POSTHASTE_DATA_DIR": str(data),
-        "POSTHASTE_LISTEN": "127.0.0.1:0",
-        "POSTHASTE_DENY_TARGETS": DENY_ALL,
-        "POSTHASTE_RATE_LIMIT_PER_S": "0",
-        "POSTHASTE_LOG": "warn",
-    }
-    if "POSTGRES_BIN" in os.environ:
-        settings["POSTGRES_BIN"] = os.environ["POSTGRES_BIN"]
-    with open(data / "log", "w") as log:
-        server = subprocess.Popen([BINARY, "serve"], env=settings, stdout=subprocess.PIPE, stderr=log, text=True)
-    for line in server.stdout:
-        if line.startswith("listening on "):
-            return server, line.removeprefix("listening on ").strip()
-    sys.exit("the server did not start: " + (data / "log").read_text())
-
-
-class Caller:
-    def __init__(self, base, key):
-        self.base, self.key = base, key
-
-    def post(self, path, body):
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.base + path, json.dumps(body).encode(), headers, method="POST")
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
 
 
 class Household:
@@ -99,9 +66,7 @@ def test(base, key, phases, parameters, config):
 def main():
     with tempfile.TemporaryDirectory() as data:
         data = pathlib.Path(data)
-        # The private Postgres runs as another user.
-        data.chmod(0o755)
-        server, base = start(data)
+        server, base = start(data, POSTHASTE_DENY_TARGETS=DENY_ALL)
         failed = 0
         try:
             operator = Caller(base, (data / "operator.key").read_text().strip())

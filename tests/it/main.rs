@@ -4,6 +4,7 @@
 mod api;
 mod cli;
 mod delivery;
+mod docs;
 mod embedded;
 mod floors;
 mod helpers;
