@@ -1,4 +1,5 @@
-//! How much that is being published may be in memory: bodies are charged from before they are read until they are answered.
+//! How much that is being published may be in memory: bodies are charged as they arrive (unpacked, where they were compressed)
+//! until they are answered. What somebody only says to send takes no room.
 //!
 //! Beyond it publishers get 503 with `Retry-After`, at once, so that a Postgres that is slow costs callers a repeat, not the
 //! process its memory. One tenant has a quarter at most, so that whoever sends many bodies slowly keeps out nobody else. It
@@ -6,15 +7,18 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
+    iter,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
+    RequestExt,
     extract::{FromRequest, FromRequestParts, Request},
-    http::header,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, LengthLimitError};
 use tokio::time::timeout;
 
 use super::{api::EventsState, ingest::overloaded};
@@ -23,7 +27,7 @@ use crate::{
     types::TenantId,
     web::{
         ApiError,
-        json::{BODY_MAX_BYTES, Body},
+        json::{self, BODY_MAX_BYTES},
     },
 };
 
@@ -31,8 +35,6 @@ use crate::{
 const ADMITTED_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Of them, those of one tenant.
 const TENANT_MAX_BYTES: usize = ADMITTED_MAX_BYTES / 4;
-/// Charged at first for a body that doesn't say its length, or is compressed.
-const UNKNOWN_BYTES: usize = 64 * 1024;
 /// Longest that a body may take to come, since it takes room from others.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -77,8 +79,7 @@ struct Room {
 }
 
 impl Room {
-    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let more = bytes.saturating_sub(self.bytes);
+    fn grow(&mut self, more: usize) -> Result<(), ApiError> {
         let mut rooms = self.admission.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !rooms.take(self.tenant, more) {
             return Err(overloaded());
@@ -107,15 +108,40 @@ impl<const LIMIT_BYTES: usize> FromRequest<EventsState> for Admitted<LIMIT_BYTES
     async fn from_request(request: Request, state: &EventsState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let publisher = Publisher::from_request_parts(&mut parts, state).await?;
-        let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let said: usize = said.and_then(|length| length.parse().ok()).unwrap_or(UNKNOWN_BYTES);
+        json::readable(&parts.headers)?;
         let mut room = Room { admission: state.admission.clone(), tenant: publisher.id, bytes: 0 };
-        room.grow_to(said.min(LIMIT_BYTES))?;
-        let reading = Body::from_request(Request::from_parts(parts, body), state);
-        let Body(bytes): Body<LIMIT_BYTES> =
-            timeout(BODY_TIMEOUT, reading).await.map_err(|_| ApiError::TooSlow)??;
-        room.grow_to(bytes.len())?;
+        let reading = read::<LIMIT_BYTES>(Request::from_parts(parts, body), &mut room);
+        let bytes = timeout(BODY_TIMEOUT, reading).await.map_err(|_| ApiError::TooSlow)??;
         Ok(Self { publisher, bytes, _room: room })
+    }
+}
+
+/// The whole body, in the room that it takes. `LIMIT_BYTES` is what the route's layer allows.
+async fn read<const LIMIT_BYTES: usize>(request: Request, room: &mut Room) -> Result<Bytes, ApiError> {
+    let mut body = request.into_limited_body();
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unread::<LIMIT_BYTES>(&error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        room.grow(data.len())?;
+        // Most bodies come in one piece.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Why the rest of a body is not to be had.
+fn unread<const LIMIT_BYTES: usize>(error: &axum::Error) -> ApiError {
+    let mut causes = iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    if causes.any(|cause| cause.is::<LengthLimitError>()) {
+        ApiError::TooLarge { limit_bytes: LIMIT_BYTES }
+    } else {
+        ApiError::Malformed("The body could not be read.".into())
     }
 }
 

@@ -81,16 +81,13 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let is_json = is_json(request.headers()) && !is_encoded(request.headers());
+        let is_readable = readable(request.headers());
         let bytes = read_bytes(request, state, BODY_MAX_BYTES).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        if is_json {
-            strict::<Object<T>>(&bytes).map(|object| Self(object.0))
-        } else {
-            Err(ApiError::UnsupportedMediaType)
-        }
+        is_readable?;
+        strict::<Object<T>>(&bytes).map(|object| Self(object.0))
     }
 }
 
@@ -108,9 +105,7 @@ impl<S: Send + Sync, const LIMIT_BYTES: usize> FromRequest<S> for Body<LIMIT_BYT
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) || is_encoded(request.headers()) {
-            return Err(ApiError::UnsupportedMediaType);
-        }
+        readable(request.headers())?;
         read_bytes(request, state, LIMIT_BYTES).await.map(Self)
     }
 }
@@ -153,9 +148,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Whether the body is encoded in a way that the outer layer, which reads gzip, does not know.
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+/// Refuses what is not JSON, or encoded in a way that the outer layer, which reads gzip, does not know.
+pub fn readable(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if is_json(headers) && !is_encoded { Ok(()) } else { Err(ApiError::UnsupportedMediaType) }
 }
 
 /// Reads a body in which no object, however deep, has a field twice.

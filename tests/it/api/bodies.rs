@@ -11,9 +11,9 @@ use super::text;
 use crate::helpers::{Receiver, TestApp, client::Reply, spawn};
 
 const EVENTS: &str = "/v1/locations/default/events";
-/// What of one tenant may be in memory, and what one body may say to have.
+/// What of one tenant may be in memory, and what one body may have.
 const ROOM_MIB: usize = 16;
-const BODY_MIB: usize = 1;
+const BODY_BYTES: usize = 1024 * 1024;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -73,15 +73,16 @@ async fn what_can_not_be_unpacked_is_refused_and_changes_nothing() {
     app.stop().await;
 }
 
-/// A publish that says how long it is, and stops in the middle.
-async fn stalled(app: &TestApp, key: &str) -> TcpStream {
+/// A publish that says how long it is, sends so much of it, and stops.
+async fn stalled(app: &TestApp, key: &str, sent: usize) -> TcpStream {
     let address = app.base.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST {EVENTS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{{",
-        BODY_MIB * 1024 * 1024
+        "POST {EVENTS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
+    // Cut off where there is no room.
+    let _ = stream.write_all(&vec![b' '; sent]).await;
     stream
 }
 
@@ -90,16 +91,24 @@ async fn publishes_beyond_what_there_is_room_for_are_told_to_come_again() {
     let mut app = spawn().await;
     let tenant = app.tenant().await;
     let mut full = Vec::new();
-    for _ in 0..ROOM_MIB / BODY_MIB {
-        full.push(stalled(&app, &tenant.key).await);
+    // Whoever only says that much will come takes no room.
+    for _ in 0..2 * ROOM_MIB {
+        full.push(stalled(&app, &tenant.key, 0).await);
     }
-    let publish = async || tenant.client.post(EVENTS, json!({"type": "message.sent", "data": 1})).await;
-    // Until the last of them has been let in.
+    tenant.publish("message.sent", json!(1)).await;
+    for _ in 0..ROOM_MIB {
+        full.push(stalled(&app, &tenant.key, BODY_BYTES - 1).await);
+    }
+    // As large as may be, so that it fits only when one of those is gone.
+    let large = format!(r#"{{"type":"message.sent","data":1{}}}"#, " ".repeat(BODY_BYTES - 100));
+    let publish = async || tenant.client.send(Method::POST, EVENTS, Some(large.clone())).await;
+    // Until the last of them has been let in: one that came beside a publish may have been sent away.
     let refused = loop {
         let reply = publish().await;
         if reply.status != 202 {
             break reply;
         }
+        full.push(stalled(&app, &tenant.key, BODY_BYTES - 1).await);
     };
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.problem(503)["type"], "urn:posthaste:problem:overloaded");
