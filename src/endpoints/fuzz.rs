@@ -115,6 +115,7 @@ fn patched(body: &[u8], stored: &Stored, headers: Headers) -> Result<(Checked, V
     let tenant = TenantSettings {
         catalogue: Catalogue { preset, custom: Vec::new() },
         allow_unknown_event_types: false,
+        format: None,
     };
     let format = presets::format_by_name(body.format(stored, &tenant)).map(Arc::clone);
     let secret = SigningSecret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret");

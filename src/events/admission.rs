@@ -1,77 +1,144 @@
 //! How much that is being published may be in memory: bodies are charged from before they are read until they are answered.
 //!
 //! Beyond it publishers get 503 with `Retry-After`, at once, so that a Postgres that is slow costs callers a repeat, not the
-//! process its memory. It doesn't count connections, nor what parsing adds to a body.
+//! process its memory. One tenant has a quarter at most, so that whoever sends many bodies slowly keeps out nobody else. It
+//! doesn't count connections, nor what parsing adds to a body.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::header,
 };
 use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{api::EventsState, ingest::overloaded};
-use crate::web::{
-    ApiError,
-    json::{BODY_MAX_BYTES, Body},
+use crate::{
+    auth::Publisher,
+    types::TenantId,
+    web::{
+        ApiError,
+        json::{BODY_MAX_BYTES, Body},
+    },
 };
 
 /// Bodies in memory, together.
 const ADMITTED_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Of them, those of one tenant.
+const TENANT_MAX_BYTES: usize = ADMITTED_MAX_BYTES / 4;
 /// Charged at first for a body that doesn't say its length, or is compressed.
 const UNKNOWN_BYTES: usize = 64 * 1024;
 /// Longest that a body may take to come, since it takes room from others.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-const _: () = assert!(ADMITTED_MAX_BYTES <= u32::MAX as usize, "permits are counted in bytes");
 
 /// Cheap to clone.
-#[derive(Clone)]
-pub struct Admission(Arc<Semaphore>);
+#[derive(Clone, Default)]
+pub struct Admission(Arc<Mutex<Rooms>>);
 
-impl Default for Admission {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ADMITTED_MAX_BYTES)))
+#[derive(Default)]
+struct Rooms {
+    taken_bytes: usize,
+    of_tenants: HashMap<TenantId, usize>,
+}
+
+impl Rooms {
+    /// Whether there was room.
+    fn take(&mut self, tenant: TenantId, bytes: usize) -> bool {
+        let of_tenant = self.of_tenants.get(&tenant).copied().unwrap_or_default() + bytes;
+        let fits = self.taken_bytes + bytes <= ADMITTED_MAX_BYTES && of_tenant <= TENANT_MAX_BYTES;
+        if fits {
+            self.taken_bytes += bytes;
+            self.of_tenants.insert(tenant, of_tenant);
+        }
+        fits
+    }
+
+    fn give(&mut self, tenant: TenantId, bytes: usize) {
+        self.taken_bytes -= bytes;
+        if let Some(of_tenant) = self.of_tenants.get_mut(&tenant) {
+            *of_tenant -= bytes;
+            if *of_tenant == 0 {
+                self.of_tenants.remove(&tenant);
+            }
+        }
     }
 }
 
-impl Admission {
-    fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| overloaded())
+/// What one request has taken. It is given back when this is dropped.
+struct Room {
+    admission: Admission,
+    tenant: TenantId,
+    bytes: usize,
+}
+
+impl Room {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut rooms = self.admission.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rooms.take(self.tenant, more) {
+            return Err(overloaded());
+        }
+        self.bytes += more;
+        Ok(())
     }
 }
 
-/// A JSON body that there was room for. The room is free again when this is dropped.
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.admission.0.lock().unwrap_or_else(PoisonError::into_inner).give(self.tenant, self.bytes);
+    }
+}
+
+/// Whoever may publish, and a JSON body that there was room for.
 pub struct Admitted<const LIMIT_BYTES: usize = BODY_MAX_BYTES> {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl<const LIMIT_BYTES: usize> Admitted<LIMIT_BYTES> {
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
+    pub publisher: Publisher,
+    pub bytes: Bytes,
+    _room: Room,
 }
 
 impl<const LIMIT_BYTES: usize> FromRequest<EventsState> for Admitted<LIMIT_BYTES> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &EventsState) -> Result<Self, ApiError> {
-        let said = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let said = said.and_then(|length| length.parse().ok()).unwrap_or(UNKNOWN_BYTES);
-        let mut room = state.admission.admit(said.min(LIMIT_BYTES))?;
-        let reading = Body::from_request(request, state);
+        let (mut parts, body) = request.into_parts();
+        let publisher = Publisher::from_request_parts(&mut parts, state).await?;
+        let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let said: usize = said.and_then(|length| length.parse().ok()).unwrap_or(UNKNOWN_BYTES);
+        let mut room = Room { admission: state.admission.clone(), tenant: publisher.id, bytes: 0 };
+        room.grow_to(said.min(LIMIT_BYTES))?;
+        let reading = Body::from_request(Request::from_parts(parts, body), state);
         let Body(bytes): Body<LIMIT_BYTES> =
             timeout(BODY_TIMEOUT, reading).await.map_err(|_| ApiError::TooSlow)??;
-        let more = bytes.len().saturating_sub(room.num_permits());
-        if more > 0 {
-            room.merge(state.admission.admit(more)?);
+        room.grow_to(bytes.len())?;
+        Ok(Self { publisher, bytes, _room: room })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_has_a_quarter_and_all_have_the_whole() {
+        let tenant = |n: u128| TenantId::from(Uuid::from_u128(n));
+        let mut rooms = Rooms::default();
+        assert!(rooms.take(tenant(1), TENANT_MAX_BYTES));
+        assert!(!rooms.take(tenant(1), 1), "its part is full");
+        for n in 2..=4 {
+            assert!(rooms.take(tenant(n), TENANT_MAX_BYTES));
         }
-        Ok(Self { bytes, _room: room })
+        assert!(!rooms.take(tenant(5), 1), "all is full");
+        rooms.give(tenant(1), TENANT_MAX_BYTES);
+        assert!(rooms.take(tenant(5), 1) && rooms.take(tenant(1), 1));
+        assert_eq!(rooms.of_tenants.len(), 5);
+        rooms.give(tenant(5), 1);
+        assert_eq!(rooms.of_tenants.len(), 4, "nothing is kept of whoever is done");
     }
 }

@@ -50,12 +50,12 @@ const ROUTINGS_MAX: usize = 8;
         (status = 409, description = "The event's channel is not connected at this location.")))]
 pub async fn publish(
     State(state): State<EventsState>,
-    publisher: Publisher,
     Path(location): Path<LocationRef>,
     headers: HeaderMap,
     admitted: Admitted,
 ) -> Result<Response, ApiError> {
-    let Object(mut body): Object<PublishBody<'_>> = from_bytes(admitted.bytes())?;
+    let publisher = &admitted.publisher;
+    let Object(mut body): Object<PublishBody<'_>> = from_bytes(&admitted.bytes)?;
     let mut fields = Fields::default();
     let in_body = body.idempotency_key.take();
     let key = one_key(&mut fields, &headers, in_body)?;
@@ -65,18 +65,18 @@ pub async fn publish(
     let id = state.context.clock.mint_in(routing.location_id.shard());
     let mut looked_again = false;
     for _ in 0..ROUTINGS_MAX {
-        let (event, answer) = match ready(&state, &publisher, &routing, &draft, id, key.as_deref()) {
+        let (event, answer) = match ready(&state, publisher, &routing, &draft, id, key.as_deref()) {
             Ok(ready) => ready,
             // A remembered table may be outdated: only one that was read for this request refuses.
             Err(_) if !looked_again => {
                 looked_again = true;
-                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+                routing = look_again(&state, publisher, &location).await?.ok_or(ApiError::NotFound)?;
                 continue;
             }
             Err(refusal) => {
                 let place = (routing.location_id.shard(), route_of(routing.location_id));
                 let fingerprint = draft.fingerprint(routing.location_id);
-                return refused(&state, &publisher, place, key.as_deref(), &fingerprint, refusal).await;
+                return refused(&state, publisher, place, key.as_deref(), &fingerprint, refusal).await;
             }
         };
         match state.ingest.submit(event).await? {
@@ -85,7 +85,7 @@ pub async fn publish(
                 return replayed(&fingerprint, &draft.fingerprint(routing.location_id), answer);
             }
             Ingested::Stale => {
-                routing = look_again(&state, &publisher, &location).await?.ok_or(ApiError::NotFound)?;
+                routing = look_again(&state, publisher, &location).await?.ok_or(ApiError::NotFound)?;
             }
         }
     }
@@ -268,11 +268,11 @@ struct BatchAnswer {
         (status = 409, description = "An event's channel is not connected at its location.")))]
 pub async fn publish_batch(
     State(state): State<EventsState>,
-    publisher: Publisher,
     headers: HeaderMap,
     admitted: Admitted<BATCH_BODY_MAX_BYTES>,
 ) -> Result<Response, ApiError> {
-    let Object(body): Object<BatchBody<'_>> = from_bytes(admitted.bytes())?;
+    let publisher = &admitted.publisher;
+    let Object(body): Object<BatchBody<'_>> = from_bytes(&admitted.bytes)?;
     let mut fields = Fields::default();
     let key = one_key(&mut fields, &headers, None)?;
     if body.events.is_empty() || body.events.len() > BATCH_EVENTS_MAX {
@@ -298,16 +298,16 @@ pub async fn publish_batch(
     };
     let mut looked_again = false;
     for _ in 0..ROUTINGS_MAX {
-        let (events, answer) = match ready_batch(&state, &publisher, &drafts).await {
+        let (events, answer) = match ready_batch(&state, publisher, &drafts).await {
             Ok(ready) => ready,
             Err(ApiError::Invalid(_) | ApiError::Conflict(_)) if !looked_again => {
                 looked_again = true;
-                forget_all(&state, &publisher, &drafts).await?;
+                forget_all(&state, publisher, &drafts).await?;
                 continue;
             }
             Err(refusal @ (ApiError::Invalid(_) | ApiError::Conflict(_))) => {
                 let place = (publisher.id.shard(), BATCH_ROUTE.to_owned());
-                return refused(&state, &publisher, place, key.as_deref(), &fingerprint, refusal).await;
+                return refused(&state, publisher, place, key.as_deref(), &fingerprint, refusal).await;
             }
             Err(error) => return Err(error),
         };
@@ -327,7 +327,7 @@ pub async fn publish_batch(
             Ingested::Replayed { fingerprint: first, answer } => {
                 return replayed(&first, &fingerprint, answer);
             }
-            Ingested::Stale => forget_all(&state, &publisher, &drafts).await?,
+            Ingested::Stale => forget_all(&state, publisher, &drafts).await?,
         }
     }
     Err(ApiError::Unavailable("the locations' endpoints change faster than events can be routed".into()))

@@ -108,7 +108,11 @@ async fn update(
     let mut transaction = operator.pool.begin().await?;
     let mut tenant = queries::lock(&mut transaction, id).await?.ok_or(ApiError::NotFound)?;
     let before = tenant.clone();
-    let fields = body.apply(&mut tenant)?;
+    let format = match body.format() {
+        Some(name) => context.formats.named(&mut transaction, id, name).await?,
+        None => None,
+    };
+    let fields = body.apply(&mut tenant, format.as_deref())?;
     if tenant == before {
         return Ok(Json(tenant));
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    formats::presets,
+    formats::{Format, FormatName, presets},
     types::{
         TenantId, Timestamp,
         text::{ExternalId, Name},
@@ -27,9 +27,12 @@ pub struct Tenant {
     pub id: TenantId,
     #[schema(value_type = Name)]
     pub name: String,
-    /// The catalogue of event types that it has, and the wire format that its endpoints have if they name none.
+    /// The catalogue of event types that it has.
     #[schema(examples("standard"))]
     pub preset: String,
+    /// The wire format of endpoints that name none; `null`: that of the preset.
+    #[schema(value_type = Option<FormatName>)]
+    pub format: Option<String>,
     /// Your own id for it.
     #[schema(value_type = Option<ExternalId>)]
     pub external_id: Option<String>,
@@ -58,9 +61,12 @@ pub struct Tenant {
 pub struct CreateBody {
     #[schema(value_type = Name)]
     name: String,
-    /// The catalogue of event types that it gets, and the wire format of endpoints that name none. Can't be changed later.
+    /// The catalogue of event types that it gets. Can't be changed later.
     #[schema(examples("standard"), default = "standard")]
     preset: Option<String>,
+    /// The wire format of endpoints that name none, a built-in one: the tenant has none of its own yet. Without it: that of the preset.
+    #[schema(value_type = Option<FormatName>)]
+    format: Option<String>,
     /// Your own id for it, unlike any other tenant's.
     #[schema(value_type = Option<ExternalId>, examples("account-4821"))]
     external_id: Option<String>,
@@ -88,6 +94,11 @@ pub struct UpdateBody {
     #[serde(default)]
     #[schema(value_type = Name)]
     name: Patch<String>,
+    /// The wire format of endpoints that name none, built in or the tenant's own; `null`: that of the preset. Endpoints that are there
+    /// keep theirs.
+    #[serde(default)]
+    #[schema(value_type = Option<FormatName>)]
+    format: Patch<String>,
     /// Your own id for it, unlike any other tenant's.
     #[serde(default)]
     #[schema(value_type = Option<ExternalId>)]
@@ -117,6 +128,7 @@ pub struct UpdateBody {
 pub struct NewTenant {
     pub name: Name,
     pub preset: &'static str,
+    pub format: Option<&'static str>,
     pub external_id: Option<ExternalId>,
     pub allow_unknown_event_types: bool,
     pub validate_payloads: bool,
@@ -131,6 +143,7 @@ impl CreateBody {
         let name = fields.take("/name", Name::parse(self.name));
         let preset =
             fields.take("/preset", preset(self.preset.as_deref().unwrap_or(presets::DEFAULT_PRESET)));
+        let format = fields.take("/format", self.format.as_deref().map(built_in_format).transpose());
         let external_id = fields.take("/external_id", self.external_id.map(ExternalId::parse).transpose());
         let retention_days =
             fields.take("/retention_days", self.retention_days.map(retention_days).transpose());
@@ -143,6 +156,7 @@ impl CreateBody {
             Some(NewTenant {
                 name: name?,
                 preset: preset?,
+                format: format?,
                 external_id: external_id?,
                 allow_unknown_event_types,
                 validate_payloads,
@@ -155,11 +169,21 @@ impl CreateBody {
 }
 
 impl UpdateBody {
-    /// Applies the patch; the names of what it sets.
-    pub fn apply(self, tenant: &mut Tenant) -> Result<Vec<&'static str>, ApiError> {
+    /// The name of the wanted format, for [`UpdateBody::apply`].
+    pub fn format(&self) -> Option<&str> {
+        if let Patch::Value(name) = &self.format { Some(name) } else { None }
+    }
+
+    /// Applies the patch; the names of what it sets. `format`: the one of the wanted name, if there is one.
+    pub fn apply(self, tenant: &mut Tenant, format: Option<&Format>) -> Result<Vec<&'static str>, ApiError> {
         let mut fields = Fields::default();
         if let Some(name) = fields.required("name", self.name, Name::parse) {
             tenant.name = name.as_str().to_owned();
+        }
+        let known =
+            |_| format.map(|format| format.name.clone()).ok_or_else(|| "is not a wire format".to_owned());
+        if let Some(format) = fields.optional("format", self.format, known) {
+            tenant.format = format;
         }
         if let Some(external_id) = fields.optional("external_id", self.external_id, ExternalId::parse) {
             tenant.external_id = external_id.map(|id| id.as_str().to_owned());
@@ -186,6 +210,13 @@ fn preset(name: &str) -> Result<&'static str, String> {
     presets::preset(name).map(|preset| preset.name.as_str()).ok_or_else(|| {
         let known: Vec<&str> = presets::all().iter().map(|preset| preset.name.as_str()).collect();
         format!("is not a preset; there are {}", known.join(", "))
+    })
+}
+
+fn built_in_format(name: &str) -> Result<&'static str, String> {
+    presets::format_by_name(name).map(|format| format.name.as_str()).ok_or_else(|| {
+        let known: Vec<&str> = presets::formats().iter().map(|format| format.name.as_str()).collect();
+        format!("is not a built-in wire format; there are {}", known.join(", "))
     })
 }
 

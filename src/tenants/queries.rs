@@ -19,9 +19,9 @@ pub async fn insert(
         Tenant,
         r#"
         INSERT INTO tenants (id, name, preset, external_id, allow_unknown_event_types, validate_payloads, retention_days,
-            failing_days, metadata, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $10, $6, $7, $8, $9, $9)
-        RETURNING id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
+            failing_days, metadata, created_at, updated_at, format)
+        VALUES ($1, $2, $3, $4, $5, $10, $6, $7, $8, $9, $9, $11)
+        RETURNING id AS "id: TenantId", name, preset, format, external_id, allow_unknown_event_types, validate_payloads,
             retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
         "#,
         id.uuid(),
@@ -33,7 +33,8 @@ pub async fn insert(
         i32::from(tenant.failing_days),
         tenant.metadata,
         now.datetime(),
-        tenant.validate_payloads
+        tenant.validate_payloads,
+        tenant.format
     )
     .fetch_one(db)
     .await
@@ -43,7 +44,7 @@ pub async fn find(db: impl PgExecutor<'_>, id: TenantId) -> sqlx::Result<Option<
     sqlx::query_as!(
         Tenant,
         r#"
-        SELECT id AS "id: TenantId", name, preset, external_id, allow_unknown_event_types, validate_payloads,
+        SELECT id AS "id: TenantId", name, preset, format, external_id, allow_unknown_event_types, validate_payloads,
             retention_days, failing_days, metadata, created_at AS "created_at: Timestamp", updated_at AS "updated_at: Timestamp"
         FROM tenants WHERE id = $1 AND deleted_at IS NULL
         "#,
@@ -70,7 +71,7 @@ pub async fn page(
     sqlx::query_as!(
         Tenant,
         r#"
-        SELECT id AS "id!: TenantId", name AS "name!", preset AS "preset!", external_id,
+        SELECT id AS "id!: TenantId", name AS "name!", preset AS "preset!", format, external_id,
             allow_unknown_event_types AS "allow_unknown_event_types!", validate_payloads AS "validate_payloads!",
             retention_days, failing_days AS "failing_days!", metadata AS "metadata!",
             created_at AS "created_at!: Timestamp", updated_at AS "updated_at!: Timestamp"
@@ -95,7 +96,7 @@ pub async fn page(
 pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE tenants SET name = $2, external_id = $3, allow_unknown_event_types = $4, retention_days = $5,
-             failing_days = $6, metadata = $7, updated_at = $8, validate_payloads = $9
+             failing_days = $6, metadata = $7, updated_at = $8, validate_payloads = $9, format = $10
          WHERE id = $1",
         tenant.id.uuid(),
         tenant.name,
@@ -105,7 +106,8 @@ pub async fn update(db: &mut PgConnection, tenant: &Tenant) -> sqlx::Result<()> 
         tenant.failing_days,
         tenant.metadata,
         tenant.updated_at.datetime(),
-        tenant.validate_payloads
+        tenant.validate_payloads,
+        tenant.format
     )
     .execute(&mut *db)
     .await?;

@@ -225,11 +225,11 @@ async fn lock(db: &mut sqlx::PgConnection, tenant: TenantId, name: &str) -> Resu
 
 /// Delete a wire format
 ///
-/// One of the tenant's own that no endpoint uses. Deliveries that were made with it keep it.
+/// One of the tenant's own that no endpoint uses, and that is not the tenant's for those that name none. Deliveries that were made with it keep it.
 #[utoipa::path(delete, path = "/v1/formats/{format}", operation_id = "delete_format", tag = "Wire formats",
     security(("key" = ["write"])), responses(
         (status = 204, description = "The name is free."),
-        (status = 409, description = "The format is built in, or an endpoint uses it.")))]
+        (status = 409, description = "The format is built in, an endpoint uses it, or it is the tenant's for endpoints that name none.")))]
 async fn remove(
     State(context): State<Context>,
     tenant: Tenant<scope::Write>,
@@ -245,6 +245,11 @@ async fn remove(
     lock(&mut transaction, tenant.id, &name).await?;
     if let Some(user) = endpoints::queries::user_of_format(&mut *transaction, tenant.id, &name).await? {
         return Err(ApiError::Conflict(format!("The endpoint {user} uses this wire format.").into()));
+    }
+    if queries::is_default(&mut *transaction, tenant.id, &name).await? {
+        return Err(ApiError::Conflict(
+            "It is the tenant's wire format for endpoints that name none.".into(),
+        ));
     }
     queries::delete(&mut *transaction, tenant.id, &name).await?;
     let act = audit::Act { action: "format.delete", resource: &name, fields: &[] };

@@ -96,6 +96,12 @@ pub async fn store(
     .await
 }
 
+/// Whether the tenant's endpoints have it if they name none.
+pub async fn is_default(db: impl PgExecutor<'_>, tenant: TenantId, name: &str) -> sqlx::Result<bool> {
+    let row = sqlx::query!("SELECT 1 AS one FROM tenants WHERE id = $1 AND format = $2", tenant.uuid(), name);
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
 /// Frees the name. The versions stay, for the deliveries that were made with them.
 pub async fn delete(db: impl PgExecutor<'_>, tenant: TenantId, name: &str) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM wire_formats WHERE tenant_id = $1 AND name = $2", tenant.uuid(), name)

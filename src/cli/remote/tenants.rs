@@ -19,10 +19,11 @@ const LIST: [Column; 5] = [
     text("external id", "/external_id"),
     time("created", "/created_at"),
 ];
-const RECORD: [Column; 11] = [
+const RECORD: [Column; 12] = [
     id("id", "/id"),
     text("name", "/name"),
     text("preset", "/preset"),
+    text("format", "/format"),
     text("external id", "/external_id"),
     text("unknown event types", "/allow_unknown_event_types"),
     text("validates payloads", "/validate_payloads"),
@@ -100,6 +101,10 @@ struct Fields {
     #[arg(long, value_name = "ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<String>,
+    /// Wire format of endpoints that name none [default: the preset's]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
     /// Take events of types that no catalogue has
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -42,7 +42,7 @@ pub struct CreateBody {
     /// Most attempts that are under way at a time.
     #[schema(minimum = 1, maximum = 256, default = 8)]
     max_in_flight: Option<u32>,
-    /// Its wire format. Without it: that of the tenant's preset.
+    /// Its wire format. Without it: the tenant's.
     #[schema(examples("standard"))]
     format: Option<String>,
     #[schema(value_type = Option<CustomHeaders>)]

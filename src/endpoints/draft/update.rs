@@ -60,7 +60,7 @@ pub struct UpdateBody {
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 256)]
     max_in_flight: Patch<u32>,
-    /// Its wire format; `null`: that of the tenant's preset.
+    /// Its wire format; `null`: the tenant's.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     format: Patch<String>,

@@ -35,12 +35,14 @@ pub const PENDING_COUNT_MAX: i64 = 10_000;
 pub struct TenantSettings {
     pub catalogue: Catalogue,
     pub allow_unknown_event_types: bool,
+    /// The tenant's own choice.
+    pub format: Option<String>,
 }
 
 impl TenantSettings {
     /// The wire format of an endpoint that names none.
     pub fn default_format(&self) -> &str {
-        &self.catalogue.preset.format.name
+        self.format.as_deref().unwrap_or(&self.catalogue.preset.format.name)
     }
 }
 
@@ -49,11 +51,14 @@ pub async fn tenant_settings(
     tenant: TenantId,
 ) -> sqlx::Result<Option<TenantSettings>> {
     let Some(catalogue) = event_types::load(&mut *db, tenant).await? else { return Ok(None) };
-    let allow =
-        sqlx::query_scalar!("SELECT allow_unknown_event_types FROM tenants WHERE id = $1", tenant.uuid())
+    let row =
+        sqlx::query!("SELECT allow_unknown_event_types, format FROM tenants WHERE id = $1", tenant.uuid())
             .fetch_optional(&mut *db)
             .await?;
-    Ok(allow.map(|allow_unknown_event_types| TenantSettings { catalogue, allow_unknown_event_types }))
+    Ok(row.map(|row| {
+        let (allow_unknown_event_types, format) = (row.allow_unknown_event_types, row.format);
+        TenantSettings { catalogue, allow_unknown_event_types, format }
+    }))
 }
 
 /// An endpoint as it is stored.

@@ -11,8 +11,8 @@ use super::text;
 use crate::helpers::{Receiver, TestApp, client::Reply, spawn};
 
 const EVENTS: &str = "/v1/locations/default/events";
-/// What may be in memory, and what one body may say to have.
-const ROOM_MIB: usize = 64;
+/// What of one tenant may be in memory, and what one body may say to have.
+const ROOM_MIB: usize = 16;
 const BODY_MIB: usize = 1;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -104,6 +104,8 @@ async fn publishes_beyond_what_there_is_room_for_are_told_to_come_again() {
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.problem(503)["type"], "urn:posthaste:problem:overloaded");
     assert_eq!(tenant.client.get("/v1/endpoints").await.status, 200, "everything else goes on");
+    let other = app.tenant().await;
+    other.publish("message.sent", json!(1)).await;
     full.clear();
     while publish().await.status != 202 {}
     app.stop().await;

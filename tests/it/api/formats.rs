@@ -372,6 +372,43 @@ async fn schedule_timeout_and_success_are_the_formats_unless_the_endpoint_says_o
 }
 
 #[tokio::test]
+async fn endpoints_that_name_no_format_have_the_tenants() {
+    let mut app = spawn().await;
+    let mut receiver = Receiver::start().await;
+    let operator = app.operator();
+    let tenant = app.tenant_with(json!({"format": "slack"})).await;
+    let path = format!("/v1/tenants/{}", tenant.id);
+    let patch = async |format: Value| operator.patch(&path, json!({"format": format})).await;
+    let first = tenant.endpoint(&receiver.url("/"), json!({})).await;
+    assert_eq!(first["format"], "slack");
+    tenant.publish("message.sent", json!({})).await;
+    assert!(receiver.next().await.header("x-slack-signature").starts_with("v0="));
+
+    assert_eq!(patch(json!("own")).await.pointers(), ["/format"], "there is none yet");
+    create(&app.tenant().await, json!({})).await.expect(201);
+    assert_eq!(patch(json!("own")).await.pointers(), ["/format"], "it is another tenant's");
+    create(&tenant, json!({})).await.expect(201);
+    assert_eq!(patch(json!("own")).await.expect(200)["format"], "own");
+    let second = tenant.endpoint(&receiver.url("/"), json!({})).await;
+    let named = tenant.endpoint(&receiver.url("/"), json!({"format": "github"})).await;
+    assert_eq!((&second["format"], &named["format"]), (&json!("own"), &json!("github")));
+    let of = |endpoint: &Value| format!("/v1/endpoints/{}", text(endpoint, "id"));
+    assert_eq!(tenant.client.get(&of(&first)).await.expect(200)["format"], "slack", "it keeps its own");
+    let back = tenant.client.patch(&of(&named), json!({"format": null})).await.expect(200);
+    assert_eq!(back["format"], "own");
+
+    for endpoint in [&second, &named] {
+        tenant.client.patch(&of(endpoint), json!({"format": "shopify"})).await.expect(200);
+    }
+    let refusal = tenant.client.delete("/v1/formats/own").await.problem(409);
+    assert!(text(&refusal, "detail").contains("name none"), "{refusal}");
+    assert_eq!(patch(Value::Null).await.expect(200)["format"], Value::Null);
+    assert_eq!(tenant.endpoint(&receiver.url("/"), json!({})).await["format"], "standard");
+    tenant.client.delete("/v1/formats/own").await.expect(204);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn endpoints_are_held_to_their_format_and_formats_to_their_endpoints() {
     let mut app = spawn_with(&["--allow-http", "false"]).await;
     let tenant = app.tenant().await;

@@ -33,7 +33,7 @@ async fn a_tenant_has_defaults_and_a_location() {
     assert!(id.starts_with("ten_"));
     is_time(&made["created_at"]);
     let expected = json!({
-        "id": id, "name": "Zoë's Café ☺", "preset": "standard", "external_id": null, "allow_unknown_event_types": false,
+        "id": id, "name": "Zoë's Café ☺", "preset": "standard", "format": null, "external_id": null, "allow_unknown_event_types": false,
         "validate_payloads": false, "retention_days": null, "failing_days": 5, "metadata": {},
         "created_at": made["created_at"], "updated_at": made["created_at"],
     });
@@ -79,7 +79,7 @@ async fn a_tenants_fields_are_kept_and_merged() {
     let mut app = spawn().await;
     let operator = app.operator();
     let fields = json!({
-        "name": "A tenant", "preset": "messagesync", "external_id": "acct/7:main", "allow_unknown_event_types": true,
+        "name": "A tenant", "preset": "messagesync", "format": "stripe", "external_id": "acct/7:main", "allow_unknown_event_types": true,
         "retention_days": 90, "failing_days": 30, "metadata": {"plan": "pro", "seats": {"used": 3, "all": 5}, "tags": [1]},
     });
     let mut expected = operator.post("/v1/tenants", fields.clone()).await.expect(201);
@@ -94,6 +94,8 @@ async fn a_tenants_fields_are_kept_and_merged() {
         (json!({"external_id": null}), json!({"external_id": null})),
         (json!({"external_id": "new"}), json!({"external_id": "new"})),
         (json!({"external_id": "new"}), json!({"external_id": "new"})),
+        (json!({"format": "slack"}), json!({"format": "slack"})),
+        (json!({"format": null}), json!({"format": null})),
         (json!({"allow_unknown_event_types": false}), json!({"allow_unknown_event_types": false})),
         (json!({"retention_days": null}), json!({"retention_days": null})),
         (json!({"retention_days": 1}), json!({"retention_days": 1})),
@@ -122,7 +124,7 @@ async fn a_tenants_fields_are_kept_and_merged() {
     let log = audit(&operator.with("posthaste-tenant", &id)).await;
     assert_eq!(log[0], ("tenant.update".to_owned(), id.clone(), json!(["metadata"])));
     // What changes nothing is not told.
-    assert_eq!(log.len(), 10);
+    assert_eq!(log.len(), 12);
     let nobody = format!("/v1/tenants/ten_{NOTHING}");
     operator.get(&nobody).await.problem(404);
     operator.patch(&nobody, json!({})).await.problem(404);
