@@ -66,7 +66,7 @@ impl Load {
 impl Bounds {
     pub fn of(schema: &Value) -> Result<Self, String> {
         let graph = Graph::of(schema)?;
-        let order = graph.from_the_inside()?;
+        let order = graph.inside_out()?;
         let mut levels: Vec<Load> = Vec::with_capacity(LEVELS_MAX + 1);
         let mut below = vec![Load::default(); graph.nodes.len()];
         for _ in 0..=LEVELS_MAX {
@@ -267,7 +267,7 @@ impl<'a> Graph<'a> {
     }
 
     /// The nodes, each after those that it applies in place.
-    fn from_the_inside(&self) -> Result<Vec<usize>, String> {
+    fn inside_out(&self) -> Result<Vec<usize>, String> {
         let mut users = vec![Vec::new(); self.nodes.len()];
         let mut missing: Vec<usize> = self.nodes.iter().map(|node| node.in_place.len()).collect();
         for (user, node) in self.nodes.iter().enumerate() {
