@@ -6,7 +6,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     catalogue::load,
     model::{CreateBody, EventTypeView, UpdateBody},
-    operational, queries,
+    operational,
+    payload_schema::aside,
+    queries,
 };
 use crate::{
     audit,
@@ -75,7 +77,7 @@ async fn create(
     tenant: Tenant<scope::Write>,
     Once { claim, body: Json(body) }: Once<Json<CreateBody>>,
 ) -> Result<Done, ApiError> {
-    let custom = body.parse()?;
+    let custom = aside(move || body.parse()).await.map_err(ApiError::internal)??;
     let mut work = claim.begin(&context, tenant.id).await?;
     let catalogue = load(&mut work, tenant.id).await?.ok_or(ApiError::NotFound)?;
     let taken = || ApiError::Conflict("An event type of this name exists.".into());
@@ -122,7 +124,8 @@ async fn update(
     let mut transaction = context.begin(tenant.id).await?;
     let mut custom = queries::lock(&mut transaction, tenant.id, &name).await?.ok_or(ApiError::NotFound)?;
     let now = context.clock.now();
-    let fields = body.apply(&mut custom, now)?;
+    let applied = aside(move || body.apply(&mut custom, now).map(|fields| (custom, fields))).await;
+    let (custom, fields) = applied.map_err(ApiError::internal)??;
     queries::update(&mut transaction, tenant.id, &custom, now).await?;
     let act = audit::Act { action: "event_type.update", resource: &name, fields: &fields };
     audit::record(&mut *transaction, tenant.id, &context.clock, &tenant.actor, act).await?;

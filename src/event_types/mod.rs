@@ -5,11 +5,17 @@
 //! those that it has go on. Posthaste's own types ([`operational`]) are in every catalogue.
 
 mod api;
+mod bounds;
 mod catalogue;
+#[cfg(test)]
+mod fuzz;
 mod model;
 pub mod operational;
+mod payload_schema;
 mod queries;
+#[cfg(test)]
+mod tests;
 
 pub use api::router;
 pub use catalogue::{Catalogue, Sample, load};
-pub use model::compile_schema;
+pub use payload_schema::{PayloadSchema, aside};

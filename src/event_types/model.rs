@@ -7,7 +7,7 @@ use utoipa::{
     openapi::{Object, Type, schema::SchemaType},
 };
 
-use super::queries::Custom;
+use super::{payload_schema::PayloadSchema, queries::Custom};
 use crate::{
     formats::presets::PresetEventType,
     locations::Channel,
@@ -32,7 +32,7 @@ described!(
     "JsonSchema",
     Object::builder()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Boolean]))
-        .description(Some("A JSON Schema (2020-12). References lead nowhere but into itself."))
+        .description(Some("A JSON Schema (2020-12). References lead nowhere but into itself; patterns have no look-around and no back references."))
         .examples([serde_json::json!({"type": "object", "required": ["order_id"]})])
 );
 
@@ -231,12 +231,7 @@ fn channel(word: String) -> Result<String, String> {
 
 fn schema(value: Value) -> Result<Value, String> {
     let value = example(value)?;
-    compile_schema(&value).map(|_| value)
-}
-
-/// JSON Schema 2020-12. References lead nowhere but into the schema itself: nothing is fetched.
-pub fn compile_schema(schema: &Value) -> Result<jsonschema::Validator, String> {
-    jsonschema::draft202012::new(schema).map_err(|error| format!("is not a JSON Schema: {error}"))
+    PayloadSchema::compile(&value).map(|_| value)
 }
 
 fn example(value: Value) -> Result<Value, String> {
@@ -249,10 +244,10 @@ fn example(value: Value) -> Result<Value, String> {
 /// An example that breaks its own schema would mislead whoever reads it.
 fn check_example(fields: &mut Fields, schema: Option<&Option<Value>>, example: Option<&Option<Value>>) {
     if let (Some(Some(schema)), Some(Some(example))) = (schema, example)
-        && let Ok(validator) = compile_schema(schema)
+        && let Ok(schema) = PayloadSchema::compile(schema)
     {
-        for error in validator.iter_errors(example) {
-            fields.wrong(format!("/example{}", error.instance_path()), error.to_string());
+        for (place, detail) in schema.broken_rules(example) {
+            fields.wrong(format!("/example{place}"), detail);
         }
     }
 }

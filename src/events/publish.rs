@@ -65,7 +65,7 @@ pub async fn publish(
     let id = state.context.clock.mint_in(routing.location_id.shard());
     let mut looked_again = false;
     for _ in 0..ROUTINGS_MAX {
-        let (event, answer) = match ready(&state, publisher, &routing, &draft, id, key.as_deref()) {
+        let (event, answer) = match ready(&state, publisher, &routing, &draft, id, key.as_deref()).await {
             Ok(ready) => ready,
             // A remembered table may be outdated: only one that was read for this request refuses.
             Err(_) if !looked_again => {
@@ -112,7 +112,7 @@ fn one_key(
 }
 
 /// The event with its deliveries, and the answer that it will get.
-fn ready(
+async fn ready(
     state: &EventsState,
     publisher: &Publisher,
     routing: &Routing,
@@ -121,6 +121,10 @@ fn ready(
     key: Option<&str>,
 ) -> Result<(NewEvent, Bytes), ApiError> {
     let channel = allow(draft, routing).map_err(|refusal| told(refusal, ""))?;
+    let broken = routing.broken_rules(draft.event_type.as_str(), &draft.data).await?;
+    if !broken.is_empty() {
+        return Err(told(Refusal::Rules(broken), ""));
+    }
     let occurred_at = draft.timestamp.unwrap_or_else(|| milliseconds(state.context.clock.now()));
     let subject = || {
         Subject::new(&filters::Event {
@@ -357,7 +361,7 @@ async fn ready_batch(
             ApiError::invalid(format!("/events/{at}/location_id"), "is not a location of this tenant")
         })?;
         let id = state.context.clock.mint_in(routing.location_id.shard());
-        match ready(state, publisher, &routing, draft, id, None) {
+        match ready(state, publisher, &routing, draft, id, None).await {
             Ok((event, answer)) => {
                 events.push(event);
                 let text = String::from_utf8(answer.into()).map_err(ApiError::internal)?;

@@ -2,7 +2,6 @@
 
 use std::{cell::LazyCell, collections::HashMap, sync::Arc};
 
-use jsonschema::Validator;
 use moka::future::Cache;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -13,7 +12,7 @@ use tokio::{
 
 use crate::{
     db::TenantPool,
-    event_types::{self, Catalogue, compile_schema},
+    event_types::{self, Catalogue, PayloadSchema},
     filters::{Filter, Subject},
     format_book::FormatBook,
     formats::Format,
@@ -22,14 +21,13 @@ use crate::{
         EndpointId, LocationId, TenantId,
         event_type::{EventType, Pattern},
     },
+    web::ApiError,
 };
 
 /// Locations whose tables are remembered.
 const CACHE_ENTRIES: u64 = 50_000;
 /// Filters that are remembered compiled, whichever tables they are in.
 const FILTERS_COMPILED: u64 = 20_000;
-/// Errors told of one payload.
-const BROKEN_RULES_MAX: usize = 20;
 
 /// Everything that decides about a publish to one location, as of one version.
 pub struct Routing {
@@ -38,7 +36,7 @@ pub struct Routing {
     pub catalogue: Catalogue,
     pub allow_unknown_event_types: bool,
     /// By event type, where the tenant has payloads validated.
-    validators: HashMap<String, Validator>,
+    validators: HashMap<String, Arc<PayloadSchema>>,
     /// Empty: unchecked.
     channels: Value,
     endpoints: Vec<Routed>,
@@ -136,15 +134,18 @@ impl Routing {
     }
 
     /// What the type's schema says against this data: pointers into it, and why.
-    pub fn broken_rules(&self, event_type: &str, data: &str) -> Vec<(String, String)> {
-        let Some(validator) = self.validators.get(event_type) else { return Vec::new() };
-        match serde_json::from_str::<Value>(data) {
-            Ok(value) => {
-                let errors = validator.iter_errors(&value).take(BROKEN_RULES_MAX);
-                errors.map(|error| (error.instance_path().to_string(), error.to_string())).collect()
-            }
+    pub async fn broken_rules(
+        &self,
+        event_type: &str,
+        data: &str,
+    ) -> Result<Vec<(String, String)>, ApiError> {
+        let Some(schema) = self.validators.get(event_type).cloned() else { return Ok(Vec::new()) };
+        let data = data.to_owned();
+        let told = event_types::aside(move || match serde_json::from_str::<Value>(&data) {
+            Ok(value) => schema.broken_rules(&value),
             Err(error) => vec![(String::new(), format!("can't be validated: {error}"))],
-        }
+        });
+        told.await.map_err(ApiError::internal)
     }
 
     /// False where the location has channels listed and not this one.
@@ -260,10 +261,13 @@ async fn load(
     };
     let mut validators = HashMap::new();
     if first.validate_payloads {
-        let compiled = catalogue
-            .schemas()
-            .filter_map(|(name, schema)| Some((name.to_owned(), compile_schema(schema).ok()?)));
-        validators = compiled.collect();
+        let schemas: Vec<_> =
+            catalogue.schemas().map(|(name, schema)| (name.to_owned(), schema.clone())).collect();
+        let compiled = move || {
+            let compiled = |(name, schema)| Some((name, Arc::new(PayloadSchema::compile(&schema).ok()?)));
+            schemas.into_iter().filter_map(compiled).collect()
+        };
+        validators = event_types::aside(compiled).await.map_err(|_| sqlx::Error::WorkerCrashed)?;
     }
     let mut routing = Routing {
         location_id: first.location_id,

@@ -209,3 +209,40 @@ async fn presets_are_shown_to_anybody_with_a_key() {
     app.anonymous().get("/v1/presets").await.problem(401);
     app.stop().await;
 }
+
+/// Forty definitions, each twice the one before: 2^40 checks of one value.
+fn bomb() -> Value {
+    let mut definitions = json!({"n0": {"type": "integer"}});
+    for level in 1..=40 {
+        let below = json!({"$ref": format!("#/$defs/n{}", level - 1)});
+        definitions[format!("n{level}")] = json!({"anyOf": [below, below]});
+    }
+    json!({"$defs": definitions, "$ref": "#/$defs/n40"})
+}
+
+#[tokio::test]
+async fn a_schema_that_asks_for_exponential_work_is_refused_and_the_server_goes_on() {
+    let (mut app, tenant) = with_own_type(json!({})).await;
+    let new = json!({"name": "a.bomb", "description": "d", "schema": bomb(), "example": "x"});
+    assert_eq!(tenant.client.post("/v1/event-types", new).await.pointers(), ["/schema"]);
+    let change = json!({"schema": bomb(), "example": "x"});
+    assert_eq!(tenant.client.patch("/v1/event-types/order.paid", change).await.pointers(), ["/schema"]);
+    tenant.client.get("/v1/event-types/a.bomb").await.problem(404);
+    tenant.publish("order.paid", json!({})).await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn however_much_is_wrong_with_data_the_answer_is_short() {
+    let schema = json!({"items": {"const": "x".repeat(60_000)}});
+    let (mut app, tenant) = with_own_type(json!({"schema": schema})).await;
+    let data = json!(vec![1; 10_000]);
+    let change = tenant.client.patch("/v1/event-types/order.paid", json!({"example": data})).await;
+    let publish = tenant.try_publish(json!({"type": "order.paid", "data": data})).await;
+    for (reply, first) in [(change, "/example/0"), (publish, "/data/0")] {
+        assert!(reply.text.len() < 20_000, "{} bytes", reply.text.len());
+        let pointers = reply.pointers();
+        assert_eq!((pointers.len(), pointers[0].as_str()), (20, first));
+    }
+    app.stop().await;
+}
