@@ -9,7 +9,7 @@ use super::{
     draft::{CreateBody, Rules},
     model::Endpoint,
     queries::{self, ENDPOINTS_MAX},
-    secrets, signing_secret,
+    secrets,
     view::{found, tagged},
 };
 use crate::{
@@ -54,7 +54,7 @@ pub async fn add(
     let act = audit::Act { action: "endpoint.create", resource: &id.to_string(), fields: &[] };
     audit::record(&mut **work, tenant, &context.clock, actor, act).await?;
     let mut endpoint = found(context, work, tenant, id).await?;
-    endpoint.public_key = signing_secret::public_key(&secret, &checked.format);
+    endpoint.public_key = checked.format.public_key(&secret);
     endpoint.secret = Some(secret.reveal().to_owned());
     Ok(endpoint)
 }

@@ -22,7 +22,7 @@ use crate::{
     auth::{Context, Tenant, scope},
     formats::Format,
     idempotency::Once,
-    signing::{self, MAX_LIVE_SECRETS, PublicKey},
+    signing::{MAX_LIVE_SECRETS, PublicKey},
     types::{EndpointId, secret::SigningSecret},
     web::{Answer, ApiError, Json, Path, fields::Fields, headers::IfMatch, json::OptionalJson},
 };
@@ -40,13 +40,8 @@ pub struct SecretView {
 
 impl SecretView {
     fn new(secret: &SigningSecret, format: &Format) -> Self {
-        Self { secret: secret.reveal().to_owned(), public_key: public_key(secret, format) }
+        Self { secret: secret.reveal().to_owned(), public_key: format.public_key(secret) }
     }
-}
-
-/// Of an endpoint whose format signs with a key pair.
-pub fn public_key(secret: &SigningSecret, format: &Format) -> Option<String> {
-    if format.is_asymmetric() { signing::public_key(secret) } else { None }
 }
 
 /// Show the signing secret

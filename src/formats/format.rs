@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Envelope, SuccessRule};
-use crate::signing::{KeyKind, SignatureSpec};
+use crate::signing::{self, KeyKind, SignatureSpec};
 use crate::types::schema::{described, text};
+use crate::types::secret::SigningSecret;
 
 /// How long an attempt may take, over everything.
 pub const TIMEOUT_RANGE_MS: RangeInclusive<u32> = 1_000..=30_000;
@@ -97,9 +98,10 @@ impl Format {
         self.signatures.iter().any(|signature| signature.key() == KeyKind::Base64)
     }
 
-    /// Receivers need a public key.
-    pub fn is_asymmetric(&self) -> bool {
-        self.signatures.iter().any(SignatureSpec::is_asymmetric)
+    /// What receivers verify with besides, or instead of, the secret: where a signature is made with a key pair.
+    pub fn public_key(&self, secret: &SigningSecret) -> Option<String> {
+        let is_asymmetric = self.signatures.iter().any(SignatureSpec::is_asymmetric);
+        if is_asymmetric { signing::public_key(secret) } else { None }
     }
 
     /// Every header that signing sets, so that nobody else does.

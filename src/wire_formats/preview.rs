@@ -26,7 +26,7 @@ use crate::{
     formats::{Format, FormatVersion},
     idempotency::{Done, Once},
     queue::refill::EventBody,
-    signing::Signer,
+    signing::{PublicKey, Signer},
     types::{EventId, LocationId, TenantId, Timestamp, secret::SigningSecret},
     web::{
         Answer, ApiError, FieldError,
@@ -86,6 +86,9 @@ struct Preview {
 struct SignedWith {
     /// A signing secret that everybody knows.
     secret: &'static str,
+    /// Of the secret; `null` where the format has no ed25519 signature.
+    #[schema(value_type = Option<PublicKey>)]
+    public_key: Option<String>,
     /// When it would have been sent.
     #[schema(value_type = Timestamp)]
     at: &'static str,
@@ -113,6 +116,7 @@ pub async fn preview(
     }
     let sent_at = Timestamp::parse(SENT_AT).ok_or_else(|| ApiError::internal("the preview's time"))?;
     let secret = SigningSecret::parse(SECRET).map_err(ApiError::internal)?;
+    let public_key = format.public_key(&secret);
     let signer = Signer::new(&format.signatures, &[secret]).map_err(ApiError::internal)?;
     let event = EventBody {
         event_type: draft.event_type.as_str().to_owned(),
@@ -133,7 +137,7 @@ pub async fn preview(
         method: "POST",
         headers: readable(&headers),
         body: String::from_utf8(body.into()).map_err(ApiError::internal)?,
-        signed_with: SignedWith { secret: SECRET, at: SENT_AT },
+        signed_with: SignedWith { secret: SECRET, public_key, at: SENT_AT },
     };
     work.commit(&context, Answer::json(StatusCode::OK, &preview)?).await
 }

@@ -23,7 +23,7 @@ const LIST: [Column; 6] = [
     text("url", "/url"),
     text("event types", "/event_types"),
 ];
-const RECORD: [Column; 24] = [
+const RECORD: [Column; 25] = [
     id("id", "/id"),
     id("location", "/location_id"),
     text("name", "/name"),
@@ -48,6 +48,7 @@ const RECORD: [Column; 24] = [
     time("created", "/created_at"),
     time("updated", "/updated_at"),
     once("secret", "/secret"),
+    once("public key", "/public_key"),
 ];
 
 #[derive(Subcommand)]

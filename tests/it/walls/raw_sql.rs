@@ -8,6 +8,8 @@ use crate::{
     helpers::{Receiver, TestApp, spawn},
 };
 
+/// As Postgres says that a foreign key leads nowhere.
+const NO_SUCH_KEY: &str = "23503";
 /// Tables that a household leaves empty: what is in them is deleted, or under way.
 const AT_REST_EMPTY: [&str; 3] = ["queue", "notices", "idempotency"];
 
@@ -178,5 +180,39 @@ async fn another_tenants_row_can_not_be_put_in_or_made_of_an_own_one() {
         }
     }
     assert!(moved > 0);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn another_tenants_wire_format_can_not_be_named() {
+    let (mut app, [one, other]) = scene().await;
+    let mut owner = app.sql().await;
+    let version = async |owner: &mut PgConnection, tenant: &str| -> i32 {
+        sqlx::query_scalar(
+            "INSERT INTO wire_format_versions (tenant_id, name, definition, created_at)
+             VALUES ($1::uuid, 'apart', '{}', now()) RETURNING version",
+        )
+        .bind(tenant)
+        .fetch_one(owner)
+        .await
+        .unwrap()
+    };
+    let (own, foreign) = (version(&mut owner, &one).await, version(&mut owner, &other).await);
+    let mut db = behind_the_wall(&app, Some(&one)).await;
+    let name = |version: i32| {
+        format!("INSERT INTO wire_formats (tenant_id, name, version, created_at, updated_at)
+                 VALUES ('{one}', 'apart', {version}, now(), now()) ON CONFLICT (tenant_id, name) DO UPDATE SET version = {version}")
+    };
+    let refused = sqlx::query(AssertSqlSafe(name(foreign))).execute(&mut db).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), NO_SUCH_KEY, "{refused}");
+    assert_eq!(changed(&mut db, name(own)).await, 1);
+    let refused = sqlx::query(AssertSqlSafe(name(foreign))).execute(&mut db).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), NO_SUCH_KEY, "{refused}");
+
+    let give = |version: i32| format!("UPDATE endpoints SET format_version = {version}");
+    assert_eq!(changed(&mut db, give(foreign)).await, 0);
+    for version in [own, 1] {
+        assert!(changed(&mut db, give(version)).await > 0, "{version}");
+    }
     app.stop().await;
 }

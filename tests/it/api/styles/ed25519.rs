@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Python, rotate, sent, tampered, text, with_header};
+use super::{Python, rotate, sent, tampered, text, verifies_preview, with_header};
 use crate::helpers::{Receiver, app::Tenant, spawn};
 
 /// Standard Webhooks, asymmetric.
@@ -29,6 +29,9 @@ async fn a_public_key_verifies_what_is_sent_also_while_the_secret_changes() {
     let tenant = app.tenant().await;
     let mut python = Python::start();
     make_format(&tenant, "asymmetric").await;
+    let preview = json!({"format": "asymmetric", "event": {"type": "message.sent", "data": {"n": 1}}});
+    let preview = tenant.client.post("/v1/formats/preview", preview).await.expect(200);
+    verifies_preview(&mut python, "ed25519", text(&preview["signed_with"], "public_key"), &preview);
     let endpoint = tenant.endpoint(&receiver.url("/"), json!({"format": "asymmetric"})).await;
     let old = text(&endpoint, "public_key");
     assert_eq!(shown(&tenant, &endpoint).await["public_key"], old);

@@ -44,8 +44,11 @@ impl Python {
         let headers: BTreeMap<&str, &str> =
             seen.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + ahead_s;
-        let request = json!({"style": style, "key": key, "headers": headers, "body": STANDARD.encode(&seen.body),
-            "now": now});
+        self.ask(&json!({"style": style, "key": key, "headers": headers, "body": STANDARD.encode(&seen.body),
+            "now": now}))
+    }
+
+    fn ask(&mut self, request: &Value) -> String {
         writeln!(self.requests, "{request}").unwrap();
         let mut verdict = String::new();
         self.verdicts.read_line(&mut verdict).unwrap();
@@ -98,6 +101,35 @@ fn with_header(seen: &Seen, name: &'static str, value: &str) -> Seen {
     let mut changed = seen.clone();
     assert!(changed.headers.insert(name, value.parse().unwrap()).is_some(), "{name}");
     changed
+}
+
+/// What previews are signed at: 2026-11-20T10:00:00Z.
+const PREVIEWED_S: u64 = 1_795_168_800;
+
+/// A receiver's code can be tried on a preview before anything is sent.
+#[track_caller]
+fn verifies_preview(python: &mut Python, style: &str, key: &str, shown: &Value) {
+    let body = STANDARD.encode(text(shown, "body"));
+    let mut request =
+        json!({"style": style, "key": key, "headers": shown["headers"], "body": body, "now": PREVIEWED_S});
+    assert_eq!(python.ask(&request), "ok", "{shown}");
+    request["body"] = json!(STANDARD.encode(text(shown, "body").replace('1', "2")));
+    assert_ne!(python.ask(&request), "ok", "{shown}");
+}
+
+#[tokio::test]
+async fn a_preview_verifies_in_every_style() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    let mut python = Python::start();
+    for style in ["stripe", "github", "shopify", "slack"] {
+        let preview =
+            json!({"format": style, "event": {"type": "message.sent", "data": {"n": 1, "text": "ñ"}}});
+        let shown = tenant.client.post("/v1/formats/preview", preview).await.expect(200);
+        assert_eq!(shown["signed_with"]["public_key"], Value::Null);
+        verifies_preview(&mut python, style, text(&shown["signed_with"], "secret"), &shown);
+    }
+    app.stop().await;
 }
 
 /// The event's own receiver, plain, tampered with, and with the secret of somebody else.
