@@ -9,6 +9,7 @@ use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305,
     aead::{Aead, Payload},
 };
+use hmac::{Hmac, Mac};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -55,7 +56,13 @@ pub enum SealError {
 /// The master keys, current first.
 pub struct Vault {
     keys: Vec<(KeyId, XChaCha20Poly1305)>,
+    /// Keys of marks, one made of each master key, in the same order.
+    markers: Vec<Hmac<Sha256>>,
 }
+
+/// What a mark's key is made for.
+const MARKS: &[u8] = b"posthaste marks v1";
+pub const MARK_BYTES: usize = 32;
 
 type KeyId = [u8; KEY_ID_BYTES];
 
@@ -63,10 +70,11 @@ impl Vault {
     /// Comma-separated base64 keys, newest first.
     pub fn parse(text: &str) -> Result<Self, SealError> {
         let keys = text.split(',').map(|key| Self::key(key.trim())).collect::<Result<Vec<_>, _>>()?;
-        if keys.is_empty() { Err(SealError::BadKey) } else { Ok(Self { keys }) }
+        let (keys, markers): (Vec<_>, _) = keys.into_iter().unzip();
+        if keys.is_empty() { Err(SealError::BadKey) } else { Ok(Self { keys, markers }) }
     }
 
-    fn key(text: &str) -> Result<(KeyId, XChaCha20Poly1305), SealError> {
+    fn key(text: &str) -> Result<((KeyId, XChaCha20Poly1305), Hmac<Sha256>), SealError> {
         let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| SealError::BadKey)?);
         if bytes.len() != KEY_BYTES {
             return Err(SealError::BadKey);
@@ -74,7 +82,22 @@ impl Vault {
         let digest = Sha256::digest(&bytes);
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&digest[..KEY_ID_BYTES]);
-        Ok((id, XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| SealError::BadKey)?))
+        let hmac =
+            |key: &[u8]| <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).map_err(|_| SealError::BadKey);
+        let marker = hmac(&bytes)?.chain_update(MARKS).finalize().into_bytes();
+        let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| SealError::BadKey)?;
+        Ok(((id, cipher), hmac(&marker)?))
+    }
+
+    /// A mark of a text, by which it is known again and which nobody without the master key can guess it by.
+    pub fn mark(&self, text: &[u8]) -> Result<[u8; MARK_BYTES], SealError> {
+        let marker = self.markers.first().ok_or(SealError::UnknownKey)?;
+        Ok(marker.clone().chain_update(text).finalize().into_bytes().into())
+    }
+
+    /// Whether it is the text's mark under any of the keys. In constant time.
+    pub fn is_mark(&self, mark: &[u8], text: &[u8]) -> bool {
+        self.markers.iter().any(|marker| marker.clone().chain_update(text).verify_slice(mark).is_ok())
     }
 
     /// A new master key, as text.
@@ -163,6 +186,18 @@ mod tests {
             assert!(vault.open(&altered, purpose(1)).is_err(), "byte {at}");
         }
         assert!(vault.open(&[], purpose(1)).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_known_under_every_key_that_is_there() {
+        let (old, new) = (Vault::generate_key(), Vault::generate_key());
+        let both = Vault::parse(&format!("{},{}", *new, *old)).unwrap();
+        let (old, new) = (Vault::parse(&old).unwrap(), Vault::parse(&new).unwrap());
+        let mark = old.mark(b"x").unwrap();
+        assert!(old.is_mark(&mark, b"x") && both.is_mark(&mark, b"x"));
+        assert!(!new.is_mark(&mark, b"x") && !both.is_mark(&mark, b"y") && !both.is_mark(&mark[1..], b"x"));
+        assert_eq!(both.mark(b"x").unwrap(), new.mark(b"x").unwrap());
+        assert_ne!(mark[..], Sha256::digest(b"x")[..]);
     }
 
     #[test]

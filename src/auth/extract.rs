@@ -52,6 +52,26 @@ pub struct Actor {
     pub request_id: String,
 }
 
+/// Who asks, for what is taken from a request after its tenant: in the request's extensions.
+#[derive(Clone, Copy)]
+pub struct Asker {
+    /// `None` for the operator.
+    pub key_id: Option<KeyId>,
+    /// May see what is shown once to whoever made it.
+    pub sees_secrets: bool,
+}
+
+fn note_asker(parts: &mut Parts, identity: &Identity) {
+    let asker = match identity {
+        Identity::Operator => Asker { key_id: None, sees_secrets: true },
+        Identity::Key(key) => Asker {
+            key_id: Some(key.id),
+            sees_secrets: key.scopes.iter().any(|held| held == scope::Secrets::NAME),
+        },
+    };
+    parts.extensions.insert(asker);
+}
+
 /// A caller who may do `S` for tenant `id`.
 pub struct Tenant<S> {
     pub id: TenantId,
@@ -201,6 +221,7 @@ where
         let context = Context::from_ref(state);
         let (identity, _) = identify(parts, &context, false).await?;
         let id = tenant_in_scope(parts, &context, &identity, W::NAME).await?;
+        note_asker(parts, &identity);
         Ok(Self { id, actor: actor(parts, &identity), scope: PhantomData })
     }
 }
@@ -251,7 +272,10 @@ where
         let context = Context::from_ref(state);
         let (identity, _) = identify(parts, &context, false).await?;
         match identity {
-            Identity::Operator => Ok(Self { actor: actor(parts, &identity), pool: context.pool.clone() }),
+            Identity::Operator => {
+                note_asker(parts, &identity);
+                Ok(Self { actor: actor(parts, &identity), pool: context.pool.clone() })
+            }
             Identity::Key(_) => Err(ApiError::Forbidden("This needs the operator's key.".into())),
         }
     }

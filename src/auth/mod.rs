@@ -9,5 +9,5 @@ pub mod queries;
 mod fuzz;
 
 pub use context::{Context, ContextParts};
-pub use extract::{Actor, Caller, Operator, PastTenant, Publisher, Tenant, scope};
+pub use extract::{Actor, Asker, Caller, Operator, PastTenant, Publisher, Tenant, scope};
 pub use keys::{ApiKey, KeyHash};

@@ -255,7 +255,8 @@ pub fn allow(draft: &Draft, routing: &Routing) -> Result<Option<Channel>, Refusa
 }
 
 impl Draft {
-    /// The same request has the same fingerprint, however its JSON was spaced.
+    /// The same request has the same fingerprint, however its JSON was spaced. Stored as it is, unlike those of other
+    /// requests (`idempotency/`): what it is made of stands beside it in clear, as the event.
     pub fn fingerprint(&self, location: LocationId) -> [u8; 32] {
         let mut hash = Sha256::new();
         let parts = [

@@ -5,9 +5,14 @@
 //! it with [`Work::commit`], which stores the answer beside the effect. What must talk to the world before it knows its
 //! answer holds no transaction open meanwhile: it [reserves](Claim::reserve) the key first. Refusals change nothing and are not
 //! kept. Publishing has its keys in its own statement (`queue/ingest.rs`), in the same table.
+//!
+//! A key is the tenant's, whoever of its API keys sends it. What an answer shows once, it shows in a repeat to the API key that
+//! came first, and else to those with the scope `secrets`. Requests may hold secrets that are short: what is kept of one to
+//! know it again is sealed with its answer, and until there is one a mark that takes the master key to guess by.
 
 mod queries;
 
+use queries::Stored;
 pub use queries::forget;
 
 use std::{
@@ -21,6 +26,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse, Response},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgTransaction};
@@ -28,8 +34,8 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    auth::{Context, Operator},
-    seal::{Purpose, Vault},
+    auth::{Asker, Context, Operator},
+    seal::{MARK_BYTES, Purpose, SealError, Vault},
     types::{Shard, TenantId},
     web::{
         Answer, ApiError,
@@ -46,6 +52,8 @@ pub const KEY_MAX_BYTES: usize = 255;
 /// How long a key that is taken is waited for, before it counts as in flight.
 const LET_GO_WITHIN: Duration = Duration::from_millis(250);
 const LET_GO_POLL: Duration = Duration::from_millis(10);
+/// Fields of answers that are shown once.
+const SHOWN_ONCE: [&str; 2] = ["secret", "key"];
 
 /// A key as it is sent, in the header or in a publish's body.
 pub fn parse_key(text: &str) -> Result<String, String> {
@@ -85,6 +93,8 @@ where
         };
         let route = format!("{} {}", request.method(), request.uri().path());
         let query = request.uri().query().unwrap_or_default().to_owned();
+        // Whoever the handler's own extractor found, which comes before the body.
+        let asker = request.extensions().get::<Asker>().copied();
         // The limit of the body is the layer's, as for the body itself.
         let (parts, body) = request.into_parts();
         let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
@@ -92,7 +102,7 @@ where
             .map_err(|rejection| unread(rejection, BODY_MAX_BYTES))?;
         let fingerprint = fingerprint(&query, &bytes);
         let body = B::from_request(Request::from_parts(parts, Body::from(bytes)), state).await?;
-        Ok(Self { claim: Claim(Some(Key { route, key, fingerprint })), body })
+        Ok(Self { claim: Claim(Some(Key { route, key, fingerprint, asker })), body })
     }
 }
 
@@ -118,6 +128,7 @@ struct Key {
     route: String,
     key: String,
     fingerprint: [u8; 32],
+    asker: Option<Asker>,
 }
 
 /// A key in its place. The id is that of the request that came first.
@@ -146,6 +157,46 @@ impl Place {
 
     fn purpose(&self) -> Purpose {
         answer_purpose(self.tenant, self.id)
+    }
+
+    /// What the request is marked as, here and nowhere else.
+    fn marked(&self) -> Vec<u8> {
+        let (route, key) = (self.key.route.as_bytes(), self.key.key.as_bytes());
+        [&self.tenant.as_bytes()[..], route, &[0], key, &[0], &self.key.fingerprint[..]].concat()
+    }
+
+    fn mark(&self, vault: &Vault) -> Result<[u8; MARK_BYTES], SealError> {
+        vault.mark(&self.marked())
+    }
+
+    /// Whether the first request was this one. The version before stored the fingerprint as it is.
+    fn is_of(&self, stored: &Stored, kept: Option<&Kept>, vault: &Vault) -> bool {
+        match kept.and_then(|kept| kept.fingerprint) {
+            Some(first) => first == self.key.fingerprint,
+            None => {
+                vault.is_mark(&stored.fingerprint, &self.marked())
+                    || stored.fingerprint == self.key.fingerprint
+            }
+        }
+    }
+
+    fn asker(&self) -> Option<Uuid> {
+        self.key.asker.map(|asker| asker.key_id.map_or(Uuid::nil(), |key| key.uuid()))
+    }
+
+    /// The first answer, as far as whoever asks now may see it.
+    fn shown(&self, kept: Kept) -> Result<Answer, ApiError> {
+        let came_first = kept.asker.is_some() && kept.asker == self.asker();
+        if came_first || self.key.asker.is_some_and(|asker| asker.sees_secrets) {
+            Ok(kept.answer)
+        } else {
+            kept.answer.without(&SHOWN_ONCE)
+        }
+    }
+
+    fn seal(&self, answer: &Answer, vault: &Vault) -> Result<Vec<u8>, ApiError> {
+        let (fingerprint, asker) = (Some(self.key.fingerprint), self.asker());
+        seal(&Kept { answer: answer.clone(), fingerprint, asker }, vault, self.purpose())
     }
 }
 
@@ -193,7 +244,8 @@ impl Claim {
         };
         let mut transaction = context.begin(tenant).await?;
         first(&mut transaction, context, &place).await?;
-        queries::reserve(&mut transaction, &place, lease_s).await?;
+        let mark = place.mark(&context.vault).map_err(ApiError::internal)?;
+        queries::reserve(&mut transaction, &place, &mark, lease_s).await?;
         transaction.commit().await?;
         place.reserved = Some(place.id);
         Ok(Reserved { tenant, place: Some(place) })
@@ -212,13 +264,14 @@ async fn first(db: &mut PgConnection, context: &Context, place: &Place) -> Resul
         sleep(LET_GO_POLL).await;
     }
     let Some(stored) = queries::find(db, place).await? else { return Ok(()) };
-    if stored.fingerprint != place.key.fingerprint {
+    let purpose = Purpose { item: stored.id, ..place.purpose() };
+    let kept = stored.answer.as_deref().map(|sealed| open(sealed, &context.vault, purpose)).transpose()?;
+    if !place.is_of(&stored, kept.as_ref(), &context.vault) {
         return Err(ApiError::KeyReused);
     }
-    match &stored.answer {
-        Some(sealed) => {
-            let purpose = Purpose { item: stored.id, ..place.purpose() };
-            let answer = open(sealed, &context.vault, purpose)?;
+    match kept {
+        Some(kept) => {
+            let answer = place.shown(kept)?;
             Err(ApiError::Answered(Box::new(answer.with(&IDEMPOTENT_REPLAYED, "true"))))
         }
         None if stored.is_leased => Err(ApiError::InFlight),
@@ -268,8 +321,9 @@ impl Work {
     /// Stores the answer beside the effect, and commits both.
     pub async fn commit(mut self, context: &Context, answer: Answer) -> Result<Done, ApiError> {
         if let Some(place) = &self.place {
-            let sealed = seal(&answer, &context.vault, place.purpose())?;
-            queries::store(&mut self.transaction, place, &sealed).await?;
+            let sealed = place.seal(&answer, &context.vault)?;
+            let mark = place.mark(&context.vault).map_err(ApiError::internal)?;
+            queries::store(&mut self.transaction, place, &mark, &sealed).await?;
         }
         self.transaction.commit().await?;
         Ok(Done { answer, tenant: self.tenant, place: self.place })
@@ -302,7 +356,7 @@ impl Done {
     pub async fn accepted(mut self, context: &Context) -> Result<Response, ApiError> {
         self.answer = self.answer.status(StatusCode::ACCEPTED);
         if let (Some(tenant), Some(place)) = (self.tenant, &self.place) {
-            let sealed = seal(&self.answer, &context.vault, place.purpose())?;
+            let sealed = place.seal(&self.answer, &context.vault)?;
             let mut transaction = context.begin(tenant).await?;
             queries::amend(&mut transaction, place, &sealed).await?;
             transaction.commit().await?;
@@ -322,13 +376,24 @@ pub fn answer_purpose(tenant: Uuid, claim: Uuid) -> Purpose {
     Purpose { what: "idempotent answer", tenant, owner: Uuid::nil(), item: claim }
 }
 
+/// An answer, with what it was to, and to whom.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    answer: Answer,
+    /// `None` from the version before, as the next.
+    fingerprint: Option<[u8; 32]>,
+    /// The API key that came first; nil: the operator's.
+    asker: Option<Uuid>,
+}
+
 /// Sealed, since some answers hold a secret that is shown once.
-fn seal(answer: &Answer, vault: &Vault, purpose: Purpose) -> Result<Vec<u8>, ApiError> {
+fn seal(answer: &Kept, vault: &Vault, purpose: Purpose) -> Result<Vec<u8>, ApiError> {
     let text = serde_json::to_vec(answer).map_err(ApiError::internal)?;
     vault.seal(&text, purpose).map_err(ApiError::internal)
 }
 
-fn open(sealed: &[u8], vault: &Vault, purpose: Purpose) -> Result<Answer, ApiError> {
+fn open(sealed: &[u8], vault: &Vault, purpose: Purpose) -> Result<Kept, ApiError> {
     let text = vault.open(sealed, purpose).map_err(ApiError::internal)?;
     serde_json::from_slice(&text).map_err(ApiError::internal)
 }

@@ -9,6 +9,7 @@ use crate::types::{EventId, TenantId};
 /// What is known of a key.
 pub struct Stored {
     pub id: Uuid,
+    /// A mark of the request.
     pub fingerprint: Vec<u8>,
     /// Sealed. `None`: reserved, and not answered yet.
     pub answer: Option<Vec<u8>>,
@@ -35,7 +36,7 @@ pub async fn find(db: &mut PgConnection, place: &Place) -> sqlx::Result<Option<S
     .await
 }
 
-pub async fn reserve(db: &mut PgConnection, place: &Place, lease_s: u32) -> sqlx::Result<()> {
+pub async fn reserve(db: &mut PgConnection, place: &Place, mark: &[u8], lease_s: u32) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO idempotency (shard, tenant_id, route, key, claim, fingerprint, answer, created_at, leased_until)
          VALUES ($1, $2, $3, $4, $5, $6, '', now(), now() + $7 * interval '1 second')
@@ -46,7 +47,7 @@ pub async fn reserve(db: &mut PgConnection, place: &Place, lease_s: u32) -> sqlx
         place.key.route,
         place.key.key,
         place.id,
-        &place.key.fingerprint[..],
+        mark,
         f64::from(lease_s)
     )
     .execute(db)
@@ -68,7 +69,7 @@ pub async fn release(db: &mut PgConnection, place: &Place) -> sqlx::Result<()> {
     Ok(())
 }
 
-pub async fn store(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx::Result<()> {
+pub async fn store(db: &mut PgConnection, place: &Place, mark: &[u8], sealed: &[u8]) -> sqlx::Result<()> {
     if let Some(reserved) = place.reserved {
         return answer(db, place, reserved, sealed).await;
     }
@@ -80,7 +81,7 @@ pub async fn store(db: &mut PgConnection, place: &Place, sealed: &[u8]) -> sqlx:
         place.key.route,
         place.key.key,
         place.id,
-        &place.key.fingerprint[..],
+        mark,
         sealed
     )
     .execute(db)

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::ApiError;
 
@@ -36,6 +37,20 @@ impl Answer {
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status.as_u16();
         self
+    }
+
+    /// The same, but for these fields of its body.
+    pub fn without(mut self, fields: &[&str]) -> Result<Self, ApiError> {
+        if let Some(text) = &self.body {
+            let mut body: Value = serde_json::from_str(text).map_err(ApiError::internal)?;
+            if let Some(object) = body.as_object_mut()
+                && fields.iter().any(|field| object.contains_key(*field))
+            {
+                object.retain(|name, _| !fields.contains(&name.as_str()));
+                self.body = Some(body.to_string());
+            }
+        }
+        Ok(self)
     }
 
     fn build(self) -> Result<Response, ApiError> {

@@ -76,7 +76,8 @@ pub fn complete(document: &mut Value) {
         "in": "header",
         "required": false,
         "description": "A key of your own that makes a repeat safe: the same request with the same key does nothing and gets the first \
-            answer again, for at least 24 hours.",
+            answer again, for at least 24 hours. What an answer shows once is repeated to the same API key, to keys with the scope \
+            `secrets` and to the operator alone.",
         "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX_BYTES, "pattern": "^[!-~]+$"},
         "example": "order-4821-paid",
     }});

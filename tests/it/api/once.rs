@@ -2,6 +2,7 @@
 
 use posthaste::app::Roles;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::routes::{Household, ROUTES, Route, Takes, Who, household};
 use crate::helpers::{
@@ -115,6 +116,51 @@ async fn answers_with_secrets_survive_a_restart_and_are_sealed() {
     assert_repeats(&key, &client.post("/v1/keys", key_body).await, "key");
     let list = tenant_list(&keyed(&app, "x")).await;
     assert_eq!(list, 1, "one endpoint");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_is_repeated_only_to_who_saw_it_or_may() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    let mut clients = Vec::new();
+    for scopes in [&["read", "write"][..], &["read", "write"], &["write", "secrets", "read"]] {
+        clients.push(app.with_key(&app.key(&tenant.id, scopes).await).with("idempotency-key", "s"));
+    }
+    let operator = app.operator().with("posthaste-tenant", &tenant.id).with("idempotency-key", "s");
+    let key = json!({"name": "K", "scopes": ["read"]});
+    for (path, body, field) in [("/v1/endpoints", endpoint(), "secret"), ("/v1/keys", key, "key")] {
+        let first = clients[0].post(path, body.clone()).await;
+        let mut bare = first.json();
+        assert!(bare.as_object_mut().unwrap().remove(field).unwrap().is_string());
+        for (client, sees) in
+            [(&clients[0], true), (&clients[1], false), (&clients[2], true), (&operator, true)]
+        {
+            let repeat = client.post(path, body.clone()).await;
+            assert_eq!(repeat.headers[REPLAYED], "true");
+            assert_eq!(repeat.headers.get("etag"), first.headers.get("etag"));
+            assert_eq!(repeat.expect(201), if sees { first.json() } else { bare.clone() }, "{path} {sees}");
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_request_confirms_no_guess() {
+    let mut app = spawn().await;
+    let tenant = app.tenant().await;
+    let client = tenant.client.with("idempotency-key", "guess");
+    let body = json!({"name": "N", "external_id": "4711"});
+    client.post("/v1/locations", body.clone()).await.expect(201);
+    let mut sorted = body;
+    sorted.sort_all_objects();
+    let guess = Sha256::new().chain_update([0]).chain_update(sorted.to_string()).finalize();
+    let read = "SELECT fingerprint FROM idempotency WHERE key = 'guess'";
+    let kept: Vec<u8> = sqlx::query_scalar(read).fetch_one(&mut app.sql().await).await.unwrap();
+    assert_ne!(kept[..], guess[..]);
+    let repeat = client.post("/v1/locations", sorted).await;
+    assert_eq!(repeat.headers[REPLAYED], "true");
+    client.post("/v1/locations", json!({"name": "N", "external_id": "4712"})).await.problem(422);
     app.stop().await;
 }
 
