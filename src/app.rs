@@ -3,7 +3,6 @@
 use std::{fs, io, net::SocketAddr, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use axum::serve::ListenerExt;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     net::TcpListener,
@@ -14,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{self, Manners},
+    api::{self, Manners, serve::serve},
     auth::{ApiKey, Context, ContextParts},
     config::Settings,
     db::{
@@ -26,6 +25,7 @@ use crate::{
     events::{Announcer, EventsState, Ingest},
     format_book::FormatBook,
     maintenance::{self, partitions},
+    open_files,
     queue::{bell, handoff},
     seal::Vault,
     telemetry::metrics::metrics,
@@ -40,6 +40,11 @@ const LAST_REQUESTS_WITHIN: Duration = Duration::from_secs(10);
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// At the end: how long a scrape may take.
 const LAST_SCRAPE_WITHIN: Duration = Duration::from_secs(1);
+/// Callers of the API that may be connected at once, as a part of the files that may be open: what receivers, Postgres
+/// and look-ups need is not theirs to use up.
+const CALLERS_PART: usize = 4;
+/// Connections at once to the metrics' own listener.
+const MAX_SCRAPERS: usize = 16;
 const OPERATOR_KEY_FILE: &str = "operator.key";
 const MASTER_KEY_FILE: &str = "master.key";
 
@@ -138,7 +143,7 @@ pub struct App {
     stop_api: CancellationToken,
     stop_ingest: CancellationToken,
     stop_work: CancellationToken,
-    server: Option<JoinHandle<io::Result<()>>>,
+    server: Option<JoinHandle<()>>,
     batcher: TaskTracker,
     workers: TaskTracker,
 }
@@ -150,6 +155,7 @@ impl App {
         extras: Extras,
         progress: impl Fn(Step) + Send + Sync,
     ) -> anyhow::Result<Self> {
+        open_files::raise_limit();
         let proxy = settings.egress_proxy.as_deref().map(EgressProxy::parse).transpose();
         let proxy = proxy.context("POSTHASTE_EGRESS_PROXY")?;
         // Bound first: an address that is taken should not cost the start of a database.
@@ -238,15 +244,8 @@ impl App {
                 metrics_elsewhere: metrics_address.is_some(),
             };
             let router = api::router(&context, events, &tester, &manners);
-            let listener = listener.tap_io(|stream| {
-                // Small answers should not wait for more to come. A stream that can't is served all the same.
-                let _ = stream.set_nodelay(true);
-            });
-            let stop = stop_api.clone();
-            tokio::spawn(async move {
-                let service = router.into_make_service_with_connect_info::<SocketAddr>();
-                axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
-            })
+            let most = (open_files::limit() / CALLERS_PART).max(1);
+            tokio::spawn(serve(listener, router, most, stop_api.clone()))
         });
         batcher.close();
         workers.close();
@@ -307,12 +306,8 @@ async fn serve_metrics(listener: TcpListener, stop: CancellationToken) {
         stop.cancelled().await;
         sleep(LAST_SCRAPE_WITHIN).await;
     };
-    let serving =
-        axum::serve(listener, api::metrics::alone()).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
-        served = serving.into_future() => if let Err(error) = served {
-            tracing::error!(%error, "the metrics are served no more");
-        },
+        () = serve(listener, api::metrics::alone(), MAX_SCRAPERS, stop.clone()) => {}
         () = given_up => {}
     }
 }

@@ -9,7 +9,7 @@
 //! | 3 | the features: [`tenants`], [`locations`], [`endpoints`], [`event_types`], [`events`], [`deliveries`], [`jobs`], [`wire_formats`], [`audit`], [`rekey`] |
 //! | 2 | [`auth`], [`format_book`], [`queue`] |
 //! | 1 | [`web`], [`db`], [`signing`], [`formats`], [`filters`], [`egress`], [`seal`] |
-//! | 0 | [`types`], [`config`], [`telemetry`] |
+//! | 0 | [`types`], [`config`], [`telemetry`], [`open_files`] |
 //!
 //! See `ARCHITECTURE.md` for the walks through them.
 
@@ -32,6 +32,7 @@ pub mod idempotency;
 pub mod jobs;
 pub mod locations;
 pub mod maintenance;
+pub mod open_files;
 pub mod queue;
 pub mod rekey;
 pub mod seal;

@@ -4,6 +4,7 @@ mod health;
 pub mod metrics;
 mod query;
 pub mod reference;
+pub mod serve;
 
 use std::time::Duration;
 

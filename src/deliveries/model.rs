@@ -36,7 +36,8 @@ fn error_schema() -> Object {
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .description(Some(
             "What went wrong, as a class: `dns`; `refused_target`: an address that is not allowed; `proxy`: the operator's proxy; \
-             `connect`; `tls`, `tls_expired`, `tls_wrong_name`, `tls_untrusted`: no TLS session; `timeout`: no answer in time; \
+             `connect`; `local`: Posthaste itself had no resources to connect, which \
+             is no failure of the receiver and uses up no retry; `tls`, `tls_expired`, `tls_wrong_name`, `tls_untrusted`: no TLS session; `timeout`: no answer in time; \
              `response_too_slow`: the answer's header began, and did not end in time; `reset`: closed before the answer; \
              `response_incomplete`: closed in the middle of its header; `response_too_large`: too much header; `interim_flood`: too \
              many 1xx responses; `protocol`: not HTTP; `response_status`: the status is not a success. `null`: nothing.",

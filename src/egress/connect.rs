@@ -60,9 +60,7 @@ impl Connector {
         let establish = async {
             let dialled = match &self.proxy {
                 Some(proxy) => through(proxy, targets, place).await?,
-                None => race(targets, place, &pool.room)
-                    .await
-                    .map_err(|error| SendError::not_connected(&error))?,
+                None => self.directly(targets, place, pool).await?,
             };
             self.establish(dialled, origin, identity, progress).await
         };
@@ -80,6 +78,19 @@ impl Connector {
         progress.enter(Phase::Lookup);
         let found = timeout(self.timeout, self.resolver.resolve(&origin.host, origin.port)).await;
         Ok(found.unwrap_or(Err(LookupFailure::TimedOut))?)
+    }
+
+    /// Through a proxy the same can't be told: where it comes out is not ours to see.
+    async fn directly(
+        &self,
+        targets: Vec<SocketAddr>,
+        place: Place,
+        pool: &Pool,
+    ) -> Result<Dialled, SendError> {
+        let connect = |error| SendError::not_connected(&error);
+        let dialled = race(targets, place, &pool.room).await.map_err(connect)?;
+        self.policy.judge_reached(dialled.tcp.local_addr().map_err(connect)?, dialled.peer)?;
+        Ok(dialled)
     }
 
     async fn establish(

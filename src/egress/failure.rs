@@ -10,6 +10,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::heads::MAX_INTERIM_RESPONSES;
 use super::policy::Refused;
 use super::resolver::LookupFailure;
@@ -47,6 +49,8 @@ error_classes! {
     Proxy = "proxy",
     /// No TCP connection.
     Connect = "connect",
+    /// We have no descriptor or memory left to connect with: not the receiver's fault.
+    Local = "local",
     /// No TLS session, for a reason without a class of its own.
     Tls = "tls",
     TlsExpired = "tls_expired",
@@ -128,11 +132,20 @@ impl SendError {
 
     /// No TCP connection.
     pub(super) fn not_connected(error: &io::Error) -> SendError {
+        if is_our_lack(error) {
+            return SendError::local();
+        }
         let detail = match error.kind() {
             io::ErrorKind::ConnectionRefused => "the endpoint refused the connection",
             _ => "the endpoint could not be reached",
         };
         SendError::new(ErrorClass::Connect, detail)
+    }
+
+    /// We lack what connecting takes.
+    pub(super) fn local() -> SendError {
+        let detail = "Posthaste had no resources to connect; this is no failure of the endpoint, and it is sent again soon";
+        SendError::new(ErrorClass::Local, detail)
     }
 
     /// No TLS session.
@@ -190,12 +203,19 @@ impl From<LookupFailure> for SendError {
     fn from(failure: LookupFailure) -> SendError {
         let detail = match failure {
             LookupFailure::Refused => return Refused.into(),
+            LookupFailure::Local => return SendError::local(),
             LookupFailure::NoAddress => "the host name has no address",
             LookupFailure::Failed => "the host name could not be looked up",
             LookupFailure::TimedOut => "looking up the host name took too long",
         };
         SendError::new(ErrorClass::Dns, detail)
     }
+}
+
+/// Whether the process or the machine has run out of descriptors or memory.
+pub(super) fn is_our_lack(error: &io::Error) -> bool {
+    const LACKS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| LACKS.contains(&errno))
 }
 
 /// More response header than we read.

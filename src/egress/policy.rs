@@ -6,7 +6,8 @@
 //!
 //! Order of the verdict, first match wins:
 //!
-//! 1. one of our own listeners: refused, whatever the operator allows;
+//! 1. one of our own listeners: refused, whatever the operator allows (of one on every address, what is not loopback
+//!    is seen when it is connected to, before anything is sent);
 //! 2. the operator's deny list: refused;
 //! 3. an exact address that the program itself allows (the demo's receiver): allowed;
 //! 4. the operator's allow list: allowed (behind a NAT64 range the IPv4 address within is judged too);
@@ -31,7 +32,7 @@ pub struct PolicySettings {
     /// Single addresses that may be sent to, on any port number.
     pub allow_exact: Vec<SocketAddr>,
     /// Where this process listens: never a target. An unspecified address (`0.0.0.0`, `::`) stands for
-    /// loopback; add the machine's other addresses if they lie in `allow` or are public.
+    /// loopback here, and for the machine's other addresses in [`Policy::judge_reached`].
     pub own_listeners: Vec<SocketAddr>,
     /// Whether plain http is fine for every format.
     pub allow_http: bool,
@@ -85,6 +86,14 @@ impl Policy {
             };
         }
         if ranges::is_public(ip) { Ok(()) } else { Err(Refused) }
+    }
+
+    /// Judges a connection that was made and carries nothing yet. Where both ends have one address it leads to this
+    /// machine: on the port of a listener of ours on every address it is that listener.
+    pub(super) fn judge_reached(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Refused> {
+        let is_here = local.ip().to_canonical() == peer.ip().to_canonical();
+        let mut everywhere = self.settings.own_listeners.iter().filter(|own| own.ip().is_unspecified());
+        if is_here && everywhere.any(|own| own.port() == peer.port()) { Err(Refused) } else { Ok(()) }
     }
 
     pub(super) fn allows_http(&self, rule: SchemeRule) -> bool {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::failure::{ErrorClass, SendError};
+use super::failure::{ErrorClass, SendError, is_our_lack};
 
 /// The proxy's answer to CONNECT, without a body.
 const MAX_ANSWER_BYTES: usize = 8 * 1024;
@@ -65,15 +65,15 @@ impl EgressProxy {
     pub(super) async fn reach(&self, target: SocketAddr) -> Result<TcpStream, Unreached> {
         let mut tcp = TcpStream::connect((&*self.host, self.port)).await.map_err(|error| {
             tracing::warn!(%error, proxy = %self, "the egress proxy can't be reached");
-            Unreached::new(None)
+            if is_our_lack(&error) { Unreached::Local } else { Unreached::Unusable }
         })?;
         let status = self.ask(&mut tcp, target).await.map_err(|error| {
             tracing::warn!(%error, proxy = %self, "the egress proxy doesn't answer as a proxy does");
-            Unreached::new(None)
+            Unreached::Unusable
         })?;
         match status {
             200..=299 => Ok(tcp),
-            _ => Err(Unreached::new(Some(status))),
+            _ => Err(Unreached::Answered(status)),
         }
     }
 
@@ -109,28 +109,32 @@ impl fmt::Debug for EgressProxy {
     }
 }
 
-/// The proxy has not led on. `None`: it can't be reached, or is no proxy.
+/// Why the proxy has not led on.
 #[derive(Debug)]
-pub(super) struct Unreached {
-    status: Option<u16>,
+pub(super) enum Unreached {
+    /// It can't be reached, or is no proxy.
+    Unusable,
+    /// We have no descriptor or memory left to reach it with.
+    Local,
+    /// With a status that is no success.
+    Answered(u16),
 }
 
 impl Unreached {
-    fn new(status: Option<u16>) -> Unreached {
-        Unreached { status }
-    }
-
     /// Another address of the receiver may do.
     pub(super) fn is_about_the_target(&self) -> bool {
-        matches!(self.status, Some(502..=504))
+        matches!(self, Unreached::Answered(502..=504))
     }
 }
 
 impl From<Unreached> for SendError {
     fn from(unreached: Unreached) -> SendError {
-        match unreached.status {
-            None => SendError::new(ErrorClass::Proxy, "the operator's egress proxy can't be used"),
-            Some(status) => {
+        match unreached {
+            Unreached::Local => SendError::local(),
+            Unreached::Unusable => {
+                SendError::new(ErrorClass::Proxy, "the operator's egress proxy can't be used")
+            }
+            Unreached::Answered(status) => {
                 let detail = format!("the operator's egress proxy answered {status} instead of connecting");
                 SendError::new(ErrorClass::Proxy, detail)
             }

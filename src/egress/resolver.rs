@@ -12,9 +12,11 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::config::{LookupIpStrategy, ResolverOpts};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name as DnsName;
 
+use super::failure::is_our_lack;
 use super::policy::Policy;
 
 /// How long a look-up may take, all servers and retries together.
@@ -47,6 +49,8 @@ pub(super) enum LookupFailure {
     NoAddress,
     #[error("the name could not be looked up")]
     Failed,
+    #[error("no descriptor or memory for the look-up")]
+    Local,
     #[error("the look-up took too long")]
     TimedOut,
 }
@@ -63,7 +67,7 @@ impl JudgingResolver {
         policy: Arc<Policy>,
         servers: NameServers,
         timeout: Duration,
-    ) -> Result<JudgingResolver, hickory_resolver::net::NetError> {
+    ) -> Result<JudgingResolver, NetError> {
         let mut builder = match servers {
             NameServers::Fixed(servers) => from_servers(servers),
             NameServers::System => TokioResolver::builder_tokio().unwrap_or_else(|error| {
@@ -88,6 +92,7 @@ impl JudgingResolver {
         match tokio::time::timeout(self.timeout, self.dns.lookup_ip(name)).await {
             Ok(Ok(found)) => Ok(found.iter().collect()),
             Ok(Err(error)) if error.is_no_records_found() => Err(LookupFailure::NoAddress),
+            Ok(Err(NetError::Io(error))) if is_our_lack(&error) => Err(LookupFailure::Local),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "DNS look-up failed");
                 Err(LookupFailure::Failed)

@@ -5,22 +5,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::open_files;
 use crate::telemetry::metrics::metrics;
 
 /// However many files the process may open.
 const MAX_CONNECTIONS: usize = 4_096;
 /// However few: below, deliveries to many receivers would wait for each other.
 const MIN_CONNECTIONS: usize = 64;
-/// Where the limit can't be read: the customary 1,024 files.
-const FILES_IF_UNKNOWN: u64 = 1_024;
 
 /// Half of the files that the process may open: the rest is for callers of the API, Postgres and look-ups.
 pub(super) fn max_connections() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES_IF_UNKNOWN);
-    usize::try_from(files / 2).unwrap_or(usize::MAX).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+    (open_files::limit() / 2).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 pub(super) struct Room {

@@ -51,6 +51,8 @@ pub enum Observed {
     },
     /// Refused, unreachable, too late, cut off.
     NoResponse,
+    /// Nothing was sent, and that is our own fault.
+    NotTried,
 }
 
 /// A request that is ready to go.
@@ -144,7 +146,13 @@ fn observe(format: &Format, exchange: Result<&Exchange, &NotSent>, now: Timestam
         }
     };
     match &exchange.result {
-        Err(error) => (Observed::NoResponse, Some((error.class.as_str(), error.detail.to_string())), None),
+        Err(error) => {
+            let observed = match error.class {
+                ErrorClass::Local => Observed::NotTried,
+                _ => Observed::NoResponse,
+            };
+            (observed, Some((error.class.as_str(), error.detail.to_string())), None)
+        }
         Ok(response) => {
             let status = response.status;
             let retry_after = response.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());

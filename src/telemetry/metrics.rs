@@ -19,12 +19,13 @@ const DURATION_BUCKETS_S: [f64; 14] =
 /// Upper ends of the buckets of batch sizes.
 const SIZE_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 /// What can be wrong with an attempt; anything else is counted as `other`.
-pub const ERRORS: [&str; 18] = [
+pub const ERRORS: [&str; 19] = [
     "none",
     "dns",
     "refused_target",
     "proxy",
     "connect",
+    "local",
     "tls",
     "tls_expired",
     "tls_wrong_name",

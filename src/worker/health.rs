@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::retry::Next;
 use crate::{
+    egress::ErrorClass,
     queue::finish::{Finished, HealthChange, Throttle},
     types::{EndpointId, Timestamp},
 };
@@ -37,11 +38,14 @@ impl Health {
             told: false,
         });
         change.throttle = throttle.or(change.throttle);
-        if let Some((_, detail)) = &attempt.error {
-            change.failure_at = later(change.failure_at, attempt.at);
-            change.error = Some(detail.clone());
-        } else {
-            change.success_at = later(change.success_at, attempt.at);
+        match &attempt.error {
+            None => change.success_at = later(change.success_at, attempt.at),
+            // Says nothing of the endpoint.
+            Some((class, _)) if *class == ErrorClass::Local.as_str() => {}
+            Some((_, detail)) => {
+                change.failure_at = later(change.failure_at, attempt.at);
+                change.error = Some(detail.clone());
+            }
         }
         match next {
             Next::Succeeded => {

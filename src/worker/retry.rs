@@ -12,6 +12,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A retry comes up to this part of its delay later, so that a receiver that recovers is not met by everyone at once.
 const JITTER_MAX: f64 = 0.1;
 
+/// After an attempt that could not be made for lack of our own resources: long enough for some to become free.
+const UNTRIED_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// What the endpoint and its wire format ask for.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
@@ -51,14 +54,17 @@ pub fn decide(observed: Observed, step: u16, policy: &RetryPolicy, rng: &mut imp
             wanted.min(RETRY_AFTER_MAX)
         }
         Observed::Response { .. } | Observed::NoResponse => Duration::ZERO,
+        // The ladder is for failures of the receiver.
+        Observed::NotTried => return Next::Retry { after: jittered(UNTRIED_AGAIN_AFTER, rng), step },
     };
     match policy.schedule.get(usize::from(step)) {
         None => Next::Exhausted,
-        Some(delay) => {
-            let scheduled = delay.mul_f64(1.0 + rng.random_range(0.0..JITTER_MAX));
-            Next::Retry { after: scheduled.max(wanted), step: step.saturating_add(1) }
-        }
+        Some(delay) => Next::Retry { after: jittered(*delay, rng).max(wanted), step: step.saturating_add(1) },
     }
+}
+
+fn jittered(delay: Duration, rng: &mut impl Rng) -> Duration {
+    delay.mul_f64(1.0 + rng.random_range(0.0..JITTER_MAX))
 }
 
 /// What the attempt says about the receiver to its circuit breaker. A receiver that asks for less (429) or for no more (410)
@@ -66,7 +72,9 @@ pub fn decide(observed: Observed, step: u16, policy: &RetryPolicy, rng: &mut imp
 pub fn sign(observed: Observed, next: Next) -> Sign {
     match (next, observed) {
         (Next::Succeeded, _) => Sign::Good,
-        (Next::Gone, _) | (_, Observed::Response { status: TOO_MANY_REQUESTS, .. }) => Sign::Neither,
+        (Next::Gone, _) | (_, Observed::NotTried | Observed::Response { status: TOO_MANY_REQUESTS, .. }) => {
+            Sign::Neither
+        }
         (Next::Retry { .. } | Next::Exhausted, _) => Sign::Bad,
     }
 }
@@ -133,6 +141,15 @@ mod tests {
         assert!((10..=11).contains(&next(told(503, 120), 0, &lenient).1), "the format may say no");
         assert_eq!(next(told(503, 120), 3, &policy).0, Next::Exhausted, "no further step, whatever is asked");
 
+        for step in [0, 2, 3, 9] {
+            let (decision, seconds) = next(Observed::NotTried, step, &policy);
+            assert!(
+                matches!(decision, Next::Retry { step: same, .. } if same == step),
+                "{step}: {decision:?}"
+            );
+            assert!((10..=11).contains(&seconds), "{step}: {seconds}");
+        }
+
         let exactly_200 = RetryPolicy { success: SuccessRule::Statuses([200].into()), ..standard() };
         assert_eq!(next(status(200), 0, &exactly_200).0, Next::Succeeded);
         assert!(matches!(next(status(204), 0, &exactly_200).0, Next::Retry { .. }));
@@ -153,6 +170,8 @@ mod tests {
             (status(500), 0, &policy, Sign::Bad),
             (told(503, 120), 0, &policy, Sign::Bad),
             (status(404), 0, &policy, Sign::Bad),
+            (Observed::NotTried, 0, &policy, Sign::Neither),
+            (Observed::NotTried, 3, &policy, Sign::Neither),
             (status(429), 0, &policy, Sign::Neither),
             (told(429, 120), 3, &policy, Sign::Neither),
             (status(410), 0, &policy, Sign::Neither),

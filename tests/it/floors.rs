@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("types", 0),
     ("config", 0),
     ("telemetry", 0),
+    ("open_files", 0),
     ("web", 1),
     ("db", 1),
     ("signing", 1),

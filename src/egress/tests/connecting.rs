@@ -186,6 +186,57 @@ async fn our_own_listener_is_not_a_target_by_name_either() {
     assert_eq!(listener.connections(), 0);
 }
 
+/// An address of this machine that is not loopback. Nothing is sent.
+fn address_of_this_machine() -> std::net::IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    socket.connect("203.0.113.1:9").expect("a route to somewhere");
+    socket.local_addr().expect("its address").ip()
+}
+
+#[tokio::test]
+async fn our_own_listener_on_every_address_gets_no_request_at_any_of_them() {
+    let here = address_of_this_machine();
+    assert!(!here.is_loopback());
+    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let listener = Receiver::start_on("0.0.0.0", move |mut stream| {
+        let report = report.clone();
+        async move {
+            report.send(read_request(&mut stream).await).expect("the test waits");
+        }
+    })
+    .await;
+    let neighbour = Receiver::start_on("0.0.0.0", |stream| answer_all(stream, Arc::new(OK.into()))).await;
+    let policy = Arc::new(Policy::new(PolicySettings {
+        allow: vec![here.into()],
+        own_listeners: vec![listener.addr],
+        ..PolicySettings::default()
+    }));
+    let sender = sender(&policy, SenderOptions::default());
+    let url = |receiver: &Receiver| {
+        let raw = format!("http://{}/hook", std::net::SocketAddr::new(here, receiver.addr.port()));
+        policy.parse_url(&raw, HTTP_TOO).expect("an accepted URL")
+    };
+    let refused = post(&sender, &url(&listener), PLENTY).await;
+    assert_eq!(class_of(&refused), ErrorClass::RefusedTarget);
+    assert_eq!(reports.recv().await, Some(None), "closed without a request");
+    let reached = post(&sender, &url(&neighbour), PLENTY).await;
+    assert_eq!(reached.result.expect("a response").status, 200);
+}
+
+#[test]
+fn our_own_lack_of_descriptors_is_not_the_receivers_fault() {
+    use rustix::io::Errno;
+    for (errno, class) in [
+        (Errno::MFILE, ErrorClass::Local),
+        (Errno::NFILE, ErrorClass::Local),
+        (Errno::CONNREFUSED, ErrorClass::Connect),
+        (Errno::HOSTUNREACH, ErrorClass::Connect),
+        (Errno::ADDRNOTAVAIL, ErrorClass::Connect),
+    ] {
+        assert_eq!(SendError::not_connected(&errno.into()).class, class, "{errno:?}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_answers_and_not_followed() {
     let elsewhere = Receiver::answering(OK).await;

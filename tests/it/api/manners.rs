@@ -2,8 +2,39 @@
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
-use crate::helpers::{spawn, spawn_with};
+use crate::helpers::{client::PATIENCE, spawn, spawn_with};
+
+#[tokio::test]
+async fn a_caller_that_sends_no_whole_head_is_hung_up_on() {
+    const WHOLE: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n";
+    let mut app = spawn().await;
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let silent_http2 = [preface, settings].concat();
+    let again = [WHOLE, b"GET /healthz HTT"].concat();
+    let sent: [&[u8]; 6] = [b"", b"GET /v1/me HTTP/1.1\r\nHo", b"PRI * HT", &silent_http2, WHOLE, &again];
+    let mut callers = Vec::new();
+    for part in sent {
+        let mut caller = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+        caller.write_all(part).await.unwrap();
+        callers.push((caller, part));
+    }
+    for (mut caller, part) in callers {
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, caller.read_to_end(&mut answer)).await;
+        let part = String::from_utf8_lossy(part);
+        assert!(read.is_ok(), "still open after {part:?}");
+        let is_answered = answer.starts_with(b"HTTP/1.1 200 OK");
+        assert_eq!(is_answered, part.starts_with("GET /healthz HTTP/1.1"), "{part:?}");
+    }
+    app.stop().await;
+}
 
 #[tokio::test]
 async fn a_browser_may_call_from_the_origins_that_are_allowed() {

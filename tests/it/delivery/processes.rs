@@ -218,6 +218,54 @@ async fn an_api_stops_although_a_request_never_ends() {
     drop(stream);
 }
 
+/// Descriptors that a process has open.
+fn open_files(process: &Process) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap().count()
+}
+
+#[tokio::test]
+async fn callers_that_never_finish_a_request_leave_descriptors_to_deliveries() {
+    const FILES: u32 = 256;
+    const CALLERS: usize = 300;
+    let mut app = api().await;
+    let tenant = app.tenant().await;
+    let (mut server, base) = Process::role_with_files(FILES, "serve", &app.settings).await;
+    let before = open_files(&server);
+    let address = base.strip_prefix("http://").unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut caller = std::net::TcpStream::connect(address).unwrap();
+        caller.write_all(b"GET /v1/me HTTP/1.1\r\nHo").unwrap();
+        callers.push(caller);
+    }
+    // As many as are let in at once, but for a few that others close meanwhile.
+    let let_in = usize::try_from(FILES / 4).unwrap();
+    let arrived = async {
+        let mut ticks = interval(std::time::Duration::from_millis(10));
+        while open_files(&server) < before + let_in - 10 {
+            ticks.tick().await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.expect("callers are let in");
+    let (mut receivers, mut endpoints) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let receiver = Receiver::start().await;
+        endpoints.push(tenant.endpoint(&receiver.url("/hook"), json!({})).await);
+        receivers.push(receiver);
+    }
+    let published = tenant.publish("message.sent", json!({})).await;
+    for (receiver, endpoint) in receivers.iter_mut().zip(&endpoints) {
+        receiver.next().await;
+        let is_over = |delivery: &serde_json::Value| delivery["status"] == "succeeded";
+        let delivery = tenant.delivery_when(&published, endpoint, is_over).await;
+        assert_eq!(delivery["attempt_count"], 1, "{delivery}");
+    }
+    assert!(open_files(&server) < usize::try_from(FILES).unwrap() - 32);
+    server.kill().await;
+    drop(callers);
+    app.stop().await;
+}
+
 /// A Postgres of the test's own that can be killed and started again.
 async fn private_postgres(dir: &std::path::Path) -> EmbeddedPostgres {
     let options = Options {

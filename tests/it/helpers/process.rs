@@ -23,7 +23,15 @@ pub struct Process {
 impl Process {
     /// With nothing in its environment but PATH and what is given.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)], directory: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_posthaste")), arguments, environment, directory)
+    }
+
+    fn spawn(
+        mut command: Command,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        directory: &Path,
+    ) -> Self {
         command.args(arguments).env_clear().current_dir(directory).stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(environment.iter().copied());
@@ -35,10 +43,22 @@ impl Process {
 
     /// A role of the program on this database, once it says that it is up: the address of its API, if it has one.
     pub async fn role(role: &str, settings: &Settings) -> (Self, String) {
+        Self::up(Command::new(env!("CARGO_BIN_EXE_posthaste")), role, settings).await
+    }
+
+    /// The same, with no more than `files` open at once.
+    pub async fn role_with_files(files: u32, role: &str, settings: &Settings) -> (Self, String) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_posthaste"));
+        Self::up(command, role, settings).await
+    }
+
+    async fn up(command: Command, role: &str, settings: &Settings) -> (Self, String) {
         let arguments = arguments(settings);
         let mut line = vec![role];
         line.extend(arguments.iter().map(String::as_str));
-        let mut process = Self::start(&line, &[], &std::env::temp_dir());
+        let mut process = Self::spawn(command, &line, &[], &std::env::temp_dir());
         let says = if role == "worker" { "working" } else { "listening on " };
         let base = process.line(says).await;
         (process, base)
