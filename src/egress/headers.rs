@@ -34,6 +34,14 @@ const FORBIDDEN: &[&str] = &[
     "forwarded",
     "via",
     "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    // What was asked for, to whoever believes it.
+    "x-original-url",
+    "x-rewrite-url",
     // Metadata services of Azure and Google answer whoever sends these.
     "metadata",
     "metadata-flavor",

@@ -57,7 +57,7 @@ async fn secrets_and_header_values_are_in_clear_nowhere() {
     let delivery = tenant.delivery_when(&event, &endpoint, |one| one["status"] == "succeeded").await;
     let rotated = tenant.client.post(&format!("{path}/secret/rotate"), json!({})).await.expect(200);
     let revealed = tenant.client.get(&format!("{path}/secret")).await.expect(200);
-    assert_eq!(revealed, json!({"secret": rotated["secret"]}));
+    assert_eq!(revealed["secret"], rotated["secret"]);
 
     let mut answers = vec![delivery.to_string(), tenant.client.patch(&path, json!({"name": "N"})).await.text];
     tenant.client.poke(&format!("{path}/pause")).await.expect(200);
