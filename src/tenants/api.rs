@@ -75,13 +75,10 @@ async fn list(operator: Operator, Query(query): Query<ListQuery>) -> Result<Json
     let filter = external_id.as_ref().map(|id| format!("external_id={id}"));
     let scope = Scope::new(&["tenants", filter.as_deref().unwrap_or_default()]);
     let keyset = scope.keyset(&query)?;
-    // One that no tenant can have is nobody's.
-    let external_id = external_id.map(|text| ExternalId::parse(text).ok());
-    let rows = match external_id {
-        None => queries::page(&operator.pool, None, keyset).await?,
-        Some(Some(id)) => queries::page(&operator.pool, Some(id.as_str()), keyset).await?,
-        Some(None) => Vec::new(),
-    };
+    let external_id = external_id.map(ExternalId::parse).transpose();
+    let external_id =
+        external_id.map_err(|wrong| ApiError::Malformed(format!("external_id {wrong}.").into()))?;
+    let rows = queries::page(&operator.pool, external_id.as_ref().map(ExternalId::as_str), keyset).await?;
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
 }
 
