@@ -62,7 +62,7 @@ pub struct Settings {
           default_missing_value = "true", value_parser = BoolishValueParser::new(), global = true)]
     pub allow_http: bool,
 
-    /// Proxy that everything sent to receivers goes through: http://[user:password@]host:port
+    /// Proxy that everything sent to receivers goes through: an http URL, with user and password where it asks for them
     #[arg(long, env = "POSTHASTE_EGRESS_PROXY", value_name = "URL", hide_env_values = true, global = true)]
     pub egress_proxy: Option<String>,
 

@@ -7,7 +7,7 @@ const WANTED_FILES: u64 = 65_536;
 /// Where the limit can't be read, or there is none.
 const FILES_IF_UNKNOWN: u64 = 1_024;
 
-/// As many as the system lets us have, up to [`WANTED_FILES`]. To be called before anything is measured by [`limit`].
+/// As many as the system lets us have, up to `WANTED_FILES`. To be called before anything is measured by [`limit`].
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(WANTED_FILES, |maximum| maximum.min(WANTED_FILES));

@@ -32,7 +32,7 @@ pub struct PolicySettings {
     /// Single addresses that may be sent to, on any port number.
     pub allow_exact: Vec<SocketAddr>,
     /// Where this process listens: never a target. An unspecified address (`0.0.0.0`, `::`) stands for
-    /// loopback here, and for the machine's other addresses in [`Policy::judge_reached`].
+    /// loopback here, and for the machine's other addresses in `Policy::judge_reached`.
     pub own_listeners: Vec<SocketAddr>,
     /// Whether plain http is fine for every format.
     pub allow_http: bool,

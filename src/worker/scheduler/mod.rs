@@ -1,8 +1,8 @@
 //! Which delivery is sent next: a pure state machine over lanes, one lane an endpoint.
 //!
 //! No I/O, no clock of its own: times come in as microseconds. A slot goes to the tenant that has had least slot-time
-//! ([`share`]), and within it to the lane that has had least, so neither rows that wait nor endpoints nor slowness buy more
-//! than an equal share. A tenant holds at most twice as many slots as are free ([`turns`]): whoever comes finds some, however
+//! (`share`), and within it to the lane that has had least, so neither rows that wait nor endpoints nor slowness buy more
+//! than an equal share. A tenant holds at most twice as many slots as are free (`turns`): whoever comes finds some, however
 //! many others hang. A lane sends no more at once than its cap, and starts no sooner than its rate allows. Rows stay *known*
 //! from when they are taken in until their result is on disk, so that no second copy of a row, from whichever source, is ever
 //! sent beside the first.
