@@ -111,7 +111,9 @@ impl<const LIMIT_BYTES: usize> FromRequest<EventsState> for Admitted<LIMIT_BYTES
         json::readable(&parts.headers)?;
         let mut room = Room { admission: state.admission.clone(), tenant: publisher.id, bytes: 0 };
         let reading = read::<LIMIT_BYTES>(Request::from_parts(parts, body), &mut room);
-        let bytes = timeout(BODY_TIMEOUT, reading).await.map_err(|_| ApiError::TooSlow)??;
+        let bytes = timeout(BODY_TIMEOUT, reading)
+            .await
+            .map_err(|_| ApiError::TooSlow { limit_s: BODY_TIMEOUT.as_secs() })??;
         Ok(Self { publisher, bytes, _room: room })
     }
 }
@@ -138,11 +140,7 @@ async fn read<const LIMIT_BYTES: usize>(request: Request, room: &mut Room) -> Re
 /// Why the rest of a body is not to be had.
 fn unread<const LIMIT_BYTES: usize>(error: &axum::Error) -> ApiError {
     let mut causes = iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
-    if causes.any(|cause| cause.is::<LengthLimitError>()) {
-        ApiError::TooLarge { limit_bytes: LIMIT_BYTES }
-    } else {
-        ApiError::Malformed("The body could not be read.".into())
-    }
+    json::cut_short(causes.any(|cause| cause.is::<LengthLimitError>()), LIMIT_BYTES)
 }
 
 #[cfg(test)]

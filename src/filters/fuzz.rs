@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Event, Filter, MAX_BYTES, Subject};
+use super::{Filter, MAX_BYTES, tests::subject};
 use crate::types::hostile::{cases, json, text};
 
 /// CPU time of one filter on one event: many times what the costliest takes without optimisation, and soon passed by anything
@@ -74,19 +74,6 @@ const PIECES: &[&str] = &[
 ];
 const DATA: &str = r#"{"labels":["support","vip"],"text":"Hello ☺","amount":12.5,"count":3,"customer":{"id":"c1","name":null},
     "paid":true,"odd key":1,"min":-9223372036854775808,"list":[1,2,[3,{"a":4}]]}"#;
-
-fn subject(data: &str) -> Subject {
-    Subject::new(&Event {
-        event_type: "message.incoming",
-        data,
-        channel: Some("whatsapp"),
-        tags: Some(r#"{"campaign":"spring"}"#),
-        timestamp: "2026-11-20T10:00:00.000Z",
-        live_mode: true,
-        location_id: "loc_1",
-        api_version: None,
-    })
-}
 
 fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);

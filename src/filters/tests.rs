@@ -6,7 +6,7 @@ use super::*;
 const DATA: &str = r#"{"labels":["support","vip"],"text":"Hello ☺","amount":12.5,"count":3,"big":9007199254740991,
     "customer":{"id":"c1","name":null},"empty":{},"paid":true,"odd key":1}"#;
 
-fn subject(data: &str) -> Subject {
+pub(super) fn subject(data: &str) -> Subject {
     Subject::new(&Event {
         event_type: "message.incoming",
         data,

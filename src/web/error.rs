@@ -50,7 +50,7 @@ pub enum ApiError {
     /// 409: the same Idempotency-Key is being worked on.
     InFlight,
     /// 408: the body came too slowly.
-    TooSlow,
+    TooSlow { limit_s: u64 },
     /// 412
     PreconditionFailed,
     /// 413
@@ -113,7 +113,7 @@ impl ApiError {
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "The resource has changed meanwhile")
             }
-            Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly"),
+            Self::TooSlow { .. } => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly"),
             Self::TooLarge { .. } => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
@@ -157,7 +157,7 @@ impl ApiError {
             Self::PreconditionFailed => {
                 "Read the resource again and repeat the change with its new ETag.".into()
             }
-            Self::TooSlow => "The whole body must arrive within 30 s.".into(),
+            Self::TooSlow { limit_s } => format!("The whole body must arrive within {limit_s} s.").into(),
             Self::TooLarge { limit_bytes } => {
                 format!("The body may have at most {limit_bytes} bytes.").into()
             }

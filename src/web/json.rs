@@ -120,7 +120,12 @@ async fn read_bytes<S: Send + Sync>(
 
 /// Why the bytes of a body are not to be had.
 pub fn unread(rejection: BytesRejection, limit_bytes: usize) -> ApiError {
-    if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
+    cut_short(rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE, limit_bytes)
+}
+
+/// A body that is longer than it may be, or that broke off.
+pub fn cut_short(is_too_large: bool, limit_bytes: usize) -> ApiError {
+    if is_too_large {
         ApiError::TooLarge { limit_bytes }
     } else {
         ApiError::Malformed("The body could not be read.".into())

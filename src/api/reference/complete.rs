@@ -413,7 +413,7 @@ fn sample(status: u16) -> (ApiError, &'static str) {
             "The key may not do this, or not for that tenant.",
         ),
         404 => (ApiError::NotFound, "There is no such thing, or it is another tenant's."),
-        408 => (ApiError::TooSlow, "The body took too long to come."),
+        408 => (ApiError::TooSlow { limit_s: 30 }, "The body took too long to come."),
         409 => (ApiError::InFlight, "A request with the same Idempotency-Key is in flight."),
         412 => {
             (ApiError::PreconditionFailed, "The endpoint has changed since the version that If-Match names.")

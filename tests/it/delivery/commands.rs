@@ -12,15 +12,13 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::interleavings::ALL;
 use crate::helpers::{
     Answer, Receiver, TestApp,
     app::{Tenant, settings, start},
     cluster::fresh_database,
     spawn,
 };
-
-/// Room for every shard.
-const ALL: usize = 4_096;
 
 /// An endpoint whose receiver hangs with a request, beside one of the same location that works.
 async fn beside_one_that_hangs(tenant: &Tenant, receiver: &mut Receiver) -> (Value, Value) {

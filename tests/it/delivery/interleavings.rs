@@ -26,7 +26,7 @@ use crate::helpers::{
 };
 
 /// Room for every shard.
-const ALL: usize = 4_096;
+pub const ALL: usize = 4_096;
 
 const RETRY: Verdict = Verdict::Retry { delay_ms: 3_600_000, step: 1 };
 const FAILED: Verdict = Verdict::Failed { reason: "out of retries" };

@@ -28,6 +28,7 @@ struct Stage {
     pools: Pools,
     lanes: Vec<EndpointId>,
     explainer: Explainer,
+    name: String,
 }
 
 /// An event's id by its number: in order.
@@ -44,7 +45,7 @@ impl Stage {
         let sql = Sql::open(&database).await;
         let pools = db::connect(database).await.unwrap();
         let lanes = (0..LANES).map(|_| pools.clock.mint()).collect();
-        Self { sql, pools, lanes, explainer }
+        Self { sql, pools, lanes, explainer, name }
     }
 
     /// Puts so many rows into the queue, evenly over the lanes, with events from this number on.
@@ -106,7 +107,7 @@ async fn a_refill_steps_over_what_is_dead() {
     stage.refill(event(FIRST_ALIVE - 1), ROWS_A_LANE, 0).await;
     let before = stage.refill(event(FIRST_ALIVE - 1), ROWS_A_LANE, 0).await;
     // Somebody looks at an old picture of the database for hours.
-    let mut holder = Sql(superuser_of(&stage).await);
+    let mut holder = Sql(superuser(&stage.name).await);
     holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
     holder.count("SELECT count(*) FROM nodes").await;
     let dead = format!("DELETE FROM queue WHERE event_id < '{}'", event(FIRST_ALIVE));
@@ -115,10 +116,4 @@ async fn a_refill_steps_over_what_is_dead() {
     println!("a refill beside {DEAD_ROWS} dead rows: {after} pages, {before} before they died");
     assert!(after <= before * 2, "{before}, {after}");
     holder.run("ROLLBACK").await;
-}
-
-async fn superuser_of(stage: &Stage) -> sqlx::PgConnection {
-    let name: String =
-        sqlx::query_scalar("SELECT current_database()::text").fetch_one(&stage.pools.engine).await.unwrap();
-    superuser(&name).await
 }

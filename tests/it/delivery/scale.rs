@@ -32,15 +32,21 @@ async fn shared_by(sql: &mut Sql, nodes: i64) {
     sql.until(&balanced, nodes).await;
 }
 
+/// Three that share all shards: the first is a process of its own.
+async fn three_workers(app: &TestApp, sql: &mut Sql) -> (Process, TestApp, TestApp) {
+    let (first, _) = Process::role("worker", &app.settings).await;
+    shared_by(sql, 1).await;
+    let second = start(app.settings.clone(), app.database.clone(), WORKER).await;
+    let third = start(app.settings.clone(), app.database.clone(), WORKER).await;
+    shared_by(sql, 3).await;
+    (first, second, third)
+}
+
 #[tokio::test]
 async fn workers_that_come_and_go_share_the_shards() {
     let mut app = api().await;
     let mut sql = Sql::open(&app.database).await;
-    let (mut first, _) = Process::role("worker", &app.settings).await;
-    shared_by(&mut sql, 1).await;
-    let mut second = start(app.settings.clone(), app.database.clone(), WORKER).await;
-    let mut third = start(app.settings.clone(), app.database.clone(), WORKER).await;
-    shared_by(&mut sql, 3).await;
+    let (mut first, mut second, mut third) = three_workers(&app, &mut sql).await;
     assert_eq!(sql.count("SELECT count(*) FROM shards WHERE unclean").await, 0);
     second.stop().await;
     shared_by(&mut sql, 2).await;
@@ -58,11 +64,7 @@ async fn workers_that_come_and_go_share_the_shards() {
 async fn of_a_node_that_died_others_take_their_share_and_remember_why() {
     let mut app = api().await;
     let mut sql = Sql::open(&app.database).await;
-    let (mut first, _) = Process::role("worker", &app.settings).await;
-    shared_by(&mut sql, 1).await;
-    let mut second = start(app.settings.clone(), app.database.clone(), WORKER).await;
-    let mut third = start(app.settings.clone(), app.database.clone(), WORKER).await;
-    shared_by(&mut sql, 3).await;
+    let (mut first, mut second, mut third) = three_workers(&app, &mut sql).await;
     first.kill().await;
     shared_by(&mut sql, 2).await;
     let nodes = "SELECT count(DISTINCT node) FROM shards WHERE unclean";
