@@ -3,6 +3,10 @@
 //! It begins with a fence: the shards of the batch that this node still owns, locked so that a takeover waits for the
 //! statement. A batch of a node that has lost its shards meanwhile applies its successes and its attempts only; retries and
 //! failures are the new owner's to decide. Repeating a batch after a lost answer changes nothing more.
+//!
+//! `q.shard = ANY(ARRAY[d.shard])` is `q.shard = d.shard` in a form that Postgres can only look up by index, row by row of the
+//! batch. Of a plain equality it could also read the whole queue and look for each row in the batch, and it does so whenever
+//! a vacuum has met the queue empty: from then on a batch beside a backlog takes minutes.
 
 use bytes::Bytes;
 use sqlx::PgConnection;
@@ -153,7 +157,7 @@ pub async fn finish(
         ), done AS (
             DELETE FROM queue q USING unnest($3::int[], $4::uuid[], $5::uuid[], $48::uuid[], $49::smallint[])
                 AS d(shard, endpoint_id, event_id, hour, latency)
-            WHERE q.shard = d.shard AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id
+            WHERE q.shard = ANY(ARRAY[d.shard]) AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id
                 -- Deletes whoever owns the shard, but after the fence: the takeover then reads no row that is done.
                 AND (SELECT b.owned FROM barrier b) >= 0
             RETURNING q.shard, q.endpoint_id, d.hour, d.latency
@@ -165,13 +169,13 @@ pub async fn finish(
                     AS u(shard, endpoint_id, event_id, seq, delay_ms, step)
                 WHERE (u.shard IN (SELECT f.shard FROM fence f)) IS TRUE
             ) r
-            WHERE q.shard = r.shard AND q.endpoint_id = r.endpoint_id AND q.event_id = r.event_id AND q.seq = r.seq
+            WHERE q.shard = ANY(ARRAY[r.shard]) AND q.endpoint_id = r.endpoint_id AND q.event_id = r.event_id AND q.seq = r.seq
             RETURNING q.endpoint_id, q.event_id, q.due_at
         ), failed AS (
             DELETE FROM queue q
             USING unnest($12::int[], $13::uuid[], $14::uuid[], $15::int[], $16::uuid[], $17::text[], $50::uuid[], $51::bool[])
                 AS d(shard, endpoint_id, event_id, seq, tenant_id, reason, hour, told)
-            WHERE q.shard = d.shard AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id AND q.seq = d.seq
+            WHERE q.shard = ANY(ARRAY[d.shard]) AND q.endpoint_id = d.endpoint_id AND q.event_id = d.event_id AND q.seq = d.seq
                 AND (d.shard IN (SELECT f.shard FROM fence f)) IS TRUE
             RETURNING q.shard, q.endpoint_id, q.event_id, d.tenant_id, d.reason, d.hour, d.told
         ), settle AS (
@@ -214,8 +218,8 @@ pub async fn finish(
             FROM unnest($41::int[], $42::uuid[], $43::timestamptz[], $44::timestamptz[], $45::text[], $46::bool[],
                 $47::text[], $52::bool[], $53::int[], $54::timestamptz[])
                 AS c(shard, endpoint_id, success_at, failure_at, error, failing, disabled, told, resets, throttled_until)
-            JOIN endpoint_health o ON o.shard = c.shard AND o.endpoint_id = c.endpoint_id
-            WHERE t.shard = c.shard AND t.endpoint_id = c.endpoint_id AND (c.shard IN (SELECT f.shard FROM fence f)) IS TRUE
+            JOIN endpoint_health o ON o.shard = ANY(ARRAY[c.shard]) AND o.endpoint_id = c.endpoint_id
+            WHERE t.shard = ANY(ARRAY[c.shard]) AND t.endpoint_id = c.endpoint_id AND (c.shard IN (SELECT f.shard FROM fence f)) IS TRUE
             RETURNING t.shard, t.endpoint_id, t.tenant_id, c.told, greatest(c.success_at, c.failure_at) AS at, ARRAY[
                 CASE WHEN o.failing_since IS NULL AND t.failing_since IS NOT NULL THEN 'failing'
                      WHEN o.failing_since IS NOT NULL AND t.failing_since IS NULL THEN 'recovered' END,

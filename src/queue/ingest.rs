@@ -107,8 +107,10 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
                 live_mode, tags, endpoint_ids, data, route, key, fingerprint, answer)
         ), fresh AS MATERIALIZED (
             SELECT i.* FROM input i
-            JOIN locations l ON l.shard = i.shard AND l.id = i.location_id AND l.tenant_id = i.tenant_id
-                AND l.routing_version = i.routing_version
+            -- A join could be turned round, and look at every location.
+            CROSS JOIN LATERAL (
+                SELECT 1 FROM locations l WHERE l.shard = i.shard AND l.id = i.location_id AND l.tenant_id = i.tenant_id
+                    AND l.routing_version = i.routing_version LIMIT 1) current
             WHERE i.key_id IS NULL OR EXISTS (
                 SELECT 1 FROM api_keys k WHERE k.tenant_id = i.tenant_id AND k.id = i.key_id AND k.revoked_at IS NULL)
         ), claimed AS (

@@ -84,7 +84,8 @@ pub async fn suspect(db: impl PgExecutor<'_>, rows: &[Row]) -> sqlx::Result<Vec<
         r#"
         UPDATE queue q SET suspects = q.suspects + 1
         FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS s(shard, endpoint_id, event_id)
-        WHERE q.shard = s.shard AND q.endpoint_id = s.endpoint_id AND q.event_id = s.event_id
+        -- So that it is looked up by index: see `queue/finish.rs`.
+        WHERE q.shard = ANY(ARRAY[s.shard]) AND q.endpoint_id = s.endpoint_id AND q.event_id = s.event_id
         RETURNING q.endpoint_id AS "endpoint_id: EndpointId", q.event_id AS "event_id: EventId", q.suspects
         "#,
         &shards,

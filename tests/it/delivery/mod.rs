@@ -7,6 +7,7 @@ mod holds;
 mod hostile;
 mod interleavings;
 mod limits;
+mod lookups;
 mod mutual_tls;
 mod neglect;
 mod operational;

@@ -99,6 +99,11 @@ impl Explained {
             .sum()
     }
 
+    /// Rows of this table that its scans gave to the rest of the plan.
+    pub fn rows_of(&self, table: &str) -> i64 {
+        rows_of(&self.plan, table)
+    }
+
     /// Tables that it read from end to end.
     pub fn scanned(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -115,4 +120,18 @@ fn scans(node: &Value, found: &mut Vec<String>) {
     for child in node["Plans"].as_array().into_iter().flatten() {
         scans(child, found);
     }
+}
+
+fn rows_of(node: &Value, table: &str) -> i64 {
+    // A change of the table names it too; only what reads it has a way to do so.
+    let is_scan = node["Node Type"].as_str().is_some_and(|kind| kind.ends_with("Scan"));
+    let own = if is_scan && node["Relation Name"] == table {
+        // An average over the loops, rounded by some versions.
+        let rows = node["Actual Rows"].as_f64().unwrap_or(0.0)
+            + node["Rows Removed by Filter"].as_f64().unwrap_or(0.0);
+        (rows * node["Actual Loops"].as_f64().unwrap_or(0.0)).round() as i64
+    } else {
+        0
+    };
+    own + node["Plans"].as_array().into_iter().flatten().map(|child| rows_of(child, table)).sum::<i64>()
 }
