@@ -19,12 +19,12 @@ const COMPILED_MAX: u64 = 2_000;
 /// Cheap to clone; clones remember together.
 #[derive(Clone)]
 pub struct FormatBook {
-    compiled: Cache<i32, Arc<Format>>,
+    compiled: Arc<Cache<i32, Arc<Format>>>,
 }
 
 impl Default for FormatBook {
     fn default() -> Self {
-        Self { compiled: Cache::new(COMPILED_MAX) }
+        Self { compiled: Arc::new(Cache::new(COMPILED_MAX)) }
     }
 }
 

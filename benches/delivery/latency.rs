@@ -27,7 +27,7 @@ pub async fn measure(bench: &mut Bench, throughput: &Throughput, report: &mut Ve
         let latencies = at_rate(bench, &tenant, rate).await;
         section.chart(format!("p50 at {name}"), latencies.quantile_ms(0.5), "ms");
         section.chart(format!("p99 at {name}"), latencies.quantile_ms(0.99), "ms");
-        section.say("  largest", latencies.max_ms(), "ms");
+        section.say(format!("largest at {name}"), latencies.max_ms(), "ms");
     }
     section.print();
     report.push(section);

@@ -73,7 +73,8 @@ pub async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Vec<Sectio
     ];
     for (name, cost) in &runs {
         section.chart(format!("deliveries {name}"), cost.per_s(), "/s");
-        section.say("  share of raw POSTs of the same client", cost.per_s() / limits.raw_per_s, "");
+        section.say(format!("of raw POSTs by our own client, {name}"), cost.per_s() / limits.own_per_s, "");
+        section.say(format!("of raw POSTs, reqwest to axum, {name}"), cost.per_s() / limits.usual_per_s, "");
     }
     section.say("events that nobody gets", alone.events as f64 / alone.wall.as_secs_f64(), "/s");
     section.say(

@@ -13,7 +13,9 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method},
     middleware,
+    response::IntoResponse,
 };
+use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, predicate::SizeAbove},
@@ -94,6 +96,18 @@ fn routes() -> (Routers, OpenApi) {
 pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: &Manners) -> Router {
     let (Routers { of_context, of_events, of_tester, of_nothing }, _) = routes();
     let metrics = if manners.metrics_elsewhere { Router::new() } else { of_nothing };
+    // The outermost first. All are one layer of the router, which boxes every request's future once a layer.
+    let layers = ServiceBuilder::new()
+        .layer(cors(&manners.cors_origins))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES)))
+        .layer(middleware::from_fn(request::layer))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+        .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))
+        .layer(middleware::from_fn_with_state(FailedAuth::default(), failed_auth::layer))
+        .layer(middleware::from_fn(query::refuse_unasked))
+        // Limits of bodies count what comes out of it. Other encodings are refused where bodies are read.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     of_context
         .with_state(context.clone())
         .merge(of_events.with_state(events))
@@ -101,19 +115,7 @@ pub fn router(context: &Context, events: EventsState, tester: &Tester, manners: 
         .merge(metrics)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        // Limits of bodies count what comes out of it. Other encodings are refused where bodies are read.
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(middleware::from_fn(query::refuse_unasked))
-        .layer(middleware::from_fn_with_state(FailedAuth::default(), failed_auth::layer))
-        .layer(middleware::from_fn_with_state(RateLimit::new(manners.rate_limit_per_s), rate_limit::layer))
-        .layer(CatchPanicLayer::custom(|_| {
-            use axum::response::IntoResponse;
-            ApiError::internal("a handler panicked").into_response()
-        }))
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::from_fn(request::layer))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES)))
-        .layer(cors(&manners.cors_origins))
+        .layer(layers)
 }
 
 /// Keys travel in a header, never in a cookie, so no credentials are allowed for.

@@ -41,8 +41,9 @@ use crate::telemetry::metrics::metrics;
 /// What every receiver sees as the client's name.
 pub const USER_AGENT: &str = concat!("Posthaste/", env!("CARGO_PKG_VERSION"));
 
-/// Idle connections kept per scheme, host, port and client certificate.
-const POOL_MAX_IDLE_PER_HOST: usize = 32;
+/// Idle connections kept per scheme, host, port and client certificate: what a few busy endpoints have in flight at once. They last
+/// a few seconds each; with fewer, each burst to a busy receiver opened and closed connections.
+const POOL_MAX_IDLE_PER_HOST: usize = 256;
 
 /// How to send; the default is for production.
 #[derive(Debug, Clone)]

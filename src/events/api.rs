@@ -1,5 +1,7 @@
 //! Routes of the events.
 
+use std::{ops::Deref, sync::Arc};
+
 use axum::extract::{DefaultBodyLimit, FromRef, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -42,9 +44,11 @@ use crate::{
 /// Events that are looked at for one page of a list.
 pub(super) const SCAN_MAX: u16 = 2_000;
 
-/// What publishing needs besides the context.
+/// What publishing needs besides the context. Cheap to clone: a router does so several times a request.
 #[derive(Clone)]
-pub struct EventsState {
+pub struct EventsState(Arc<Parts>);
+
+pub struct Parts {
     pub(super) context: Context,
     pub(super) ingest: Ingest,
     pub(super) routing: RoutingTable,
@@ -54,7 +58,15 @@ pub struct EventsState {
 impl EventsState {
     pub fn new(context: Context, ingest: Ingest, tenants: TenantPool) -> Self {
         let routing = RoutingTable::new(tenants, context.formats.clone());
-        Self { context, ingest, routing, admission: Admission::default() }
+        Self(Arc::new(Parts { context, ingest, routing, admission: Admission::default() }))
+    }
+}
+
+impl Deref for EventsState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 

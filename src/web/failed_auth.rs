@@ -34,7 +34,7 @@ const IPV6_PREFIX_BITS: u32 = 64;
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct FailedAuth(Cache<IpAddr, Arc<Window>>);
+pub struct FailedAuth(Arc<Cache<IpAddr, Arc<Window>>>);
 
 struct Window {
     started: Instant,
@@ -43,7 +43,7 @@ struct Window {
 
 impl Default for FailedAuth {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(ADDRESSES).time_to_live(WINDOW).build())
+        Self(Arc::new(Cache::builder().max_capacity(ADDRESSES).time_to_live(WINDOW).build()))
     }
 }
 

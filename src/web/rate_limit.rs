@@ -84,11 +84,11 @@ fn decide(full_at_us: &AtomicI64, now_us: i64, per_s: u32) -> Verdict {
 
 /// Counts every request with a key, but for publishes.
 pub async fn layer(State(limit): State<RateLimit>, request: Request, next: Next) -> Response {
-    let caller =
-        request.headers().get(header::AUTHORIZATION).map(|value| Sha256::digest(value.as_bytes()).into());
-    let Some(caller) = caller.filter(|_| limit.0.per_s > 0 && !is_publish(&request)) else {
+    let key = request.headers().get(header::AUTHORIZATION);
+    let Some(key) = key.filter(|_| limit.0.per_s > 0 && !is_publish(&request)) else {
         return next.run(request).await;
     };
+    let caller = Sha256::digest(key.as_bytes()).into();
     let quota = i64::from(limit.0.per_s) * BURST_S;
     let (mut response, remaining, reset_s) = match limit.take(caller) {
         Verdict::Allowed { remaining } => (next.run(request).await, remaining, BURST_S),
