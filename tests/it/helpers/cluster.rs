@@ -67,6 +67,30 @@ pub async fn superuser(database: &str) -> PgConnection {
     connect(&cluster.postgres, database).await
 }
 
+/// Cuts everybody off from this database, and to them it is not there until [`give_back`].
+pub async fn take_away(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!("ALTER DATABASE {name} RENAME TO {name}_away"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that goes");
+    }
+}
+
+pub async fn give_back(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name}_away RENAME TO {name}"),
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that is back");
+    }
+}
+
 /// On a runtime of its own: the one of the test that came first ends with that test.
 fn start() -> Cluster {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
