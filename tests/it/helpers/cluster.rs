@@ -84,8 +84,8 @@ pub async fn give_back(database: &PgConnectOptions) {
     let name = database.get_database().expect("a name");
     let mut connection = superuser("postgres").await;
     for sql in [
+        format!("ALTER DATABASE {name}_away ALLOW_CONNECTIONS true"),
         format!("ALTER DATABASE {name}_away RENAME TO {name}"),
-        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
     ] {
         sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that is back");
     }
