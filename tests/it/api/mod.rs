@@ -37,7 +37,6 @@ mod subscriptions;
 mod tenant_delete;
 mod tenants;
 mod test_events;
-mod wire_formats;
 
 use serde_json::Value;
 

@@ -3,7 +3,10 @@
 
 mod aisoule;
 mod messagesync;
+mod standard;
 mod whatsable;
+mod whatsapp_platform;
+mod whatssync;
 
 use hmac::{Hmac, KeyInit, Mac};
 use posthaste::types::Timestamp;
