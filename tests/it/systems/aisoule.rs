@@ -127,7 +127,10 @@ async fn nothing_but_200_is_a_success() {
         if status == 200 {
             assert_eq!(delivery["status"], "succeeded");
         } else {
-            assert_eq!((&delivery["status"], &delivery["last_response_status"]), (&json!("pending"), &json!(status)));
+            assert_eq!(
+                (&delivery["status"], &delivery["last_response_status"]),
+                (&json!("pending"), &json!(status))
+            );
             assert_eq!(delivery["attempts"][0]["error"], "response_status");
             assert!(waits_s(&delivery, 10), "{status}: {delivery}");
         }
@@ -172,7 +175,8 @@ async fn after_three_retries_the_webhook_is_failing_until_it_is_mended() {
     assert!(text(&failing, "last_error").contains("500") && failing["failing_since"].is_string());
     let list = tenant.client.get("/v1/endpoints?status=failing").await.expect(200);
     assert_eq!(list["data"][0]["id"], endpoint["id"]);
-    let history = tenant.client.get(&format!("{}/deliveries?status=failed", path(&endpoint))).await.expect(200);
+    let history =
+        tenant.client.get(&format!("{}/deliveries?status=failed", path(&endpoint))).await.expect(200);
     assert_eq!(history["data"][0]["event_id"], event["id"]);
 
     // Mended, what was missed is sent again. One that keeps `message_id` does nothing twice.
@@ -195,7 +199,10 @@ async fn it_is_tried_out_gets_a_new_secret_and_is_deleted() {
     let old = text(&endpoint, "secret");
     let attempt = client.poke(&format!("{}/test", path(&endpoint))).await.expect(200);
     let seen = receiver.next().await;
-    assert_eq!((&seen.json()["event"], &attempt["outcome"]), (&json!("contact.created"), &json!("succeeded")));
+    assert_eq!(
+        (&seen.json()["event"], &attempt["outcome"]),
+        (&json!("contact.created"), &json!("succeeded"))
+    );
     assert!(verifies(&seen, old));
 
     // The header has room for one signature.
@@ -208,7 +215,10 @@ async fn it_is_tried_out_gets_a_new_secret_and_is_deleted() {
     assert_eq!(record["request"]["headers"]["x-webhook-signature"], seen.header("x-webhook-signature"));
 
     client.delete(&path(&endpoint)).await.expect(204);
-    assert_eq!(publish(&tenant, "contact.created", &sample(&tenant, "contact.created").await).await["deliveries"], json!([]));
+    assert_eq!(
+        publish(&tenant, "contact.created", &sample(&tenant, "contact.created").await).await["deliveries"],
+        json!([])
+    );
     client.get(&path(&endpoint)).await.problem(404);
     app.stop().await;
     assert!(receiver.rest().is_empty());

@@ -85,7 +85,8 @@ async fn the_dialog_asks_for_a_name_an_https_url_and_events() {
     ] {
         assert_eq!(client.post(&route, body).await.pointers(), [pointer]);
     }
-    let made = client.post(&route, json!({"name": "CRM Sync", "url": url, "event_types": EVENTS})).await.expect(201);
+    let made =
+        client.post(&route, json!({"name": "CRM Sync", "url": url, "event_types": EVENTS})).await.expect(201);
     assert_eq!((&made["location_id"], &made["status"]), (&location["id"], &json!("active")));
     app.stop().await;
 }
@@ -93,7 +94,8 @@ async fn the_dialog_asks_for_a_name_an_https_url_and_events() {
 #[tokio::test]
 async fn a_test_ping_shows_that_a_new_subscription_works() {
     let mut settings = Settings::of(json!(["whatsapp", "imessage", "sms"])).await;
-    let subscription = settings.subscribe("/n8n", &["sms.message.inbound", "sms.message.outbound"], true).await;
+    let subscription =
+        settings.subscribe("/n8n", &["sms.message.inbound", "sms.message.outbound"], true).await;
     let ping = settings.receiver.next().await;
     assert!(Handler::default().takes(&ping));
     let body = ping.json();
@@ -127,7 +129,11 @@ async fn a_subscription_mixes_channels_and_gets_what_it_picked() {
             settings.location["id"],
             sample(&settings.tenant, event_type).await
         );
-        let wanted = if picked.contains(&event_type) { vec![(&some, "/some"), (&all, "/all")] } else { vec![(&all, "/all")] };
+        let wanted = if picked.contains(&event_type) {
+            vec![(&some, "/some"), (&all, "/all")]
+        } else {
+            vec![(&all, "/all")]
+        };
         let mut seen = settings.receiver.take(wanted.len()).await;
         seen.sort_by(|one, other| other.path.cmp(&one.path));
         for (seen, (subscription, hook)) in seen.iter().zip(wanted) {
@@ -152,7 +158,8 @@ async fn events_of_a_channel_stop_with_its_instance() {
     let client = settings.tenant.client.clone();
     settings.subscribe("/hook", &EVENTS, false).await;
     let location = format!("/v1/locations/{}", text(&settings.location, "id"));
-    let sms = json!({"type": "sms.message.inbound", "data": sample(&settings.tenant, "sms.message.inbound").await});
+    let sms =
+        json!({"type": "sms.message.inbound", "data": sample(&settings.tenant, "sms.message.inbound").await});
     settings.publish("whatsapp.message.inbound").await;
     settings.publish("message.failed").await;
     settings.receiver.take(2).await;
@@ -160,7 +167,10 @@ async fn events_of_a_channel_stop_with_its_instance() {
     assert!(text(&refused, "detail").contains("sms"), "{refused}");
 
     let shown = client.patch(&location, json!({"channels": ["sms"]})).await.expect(200);
-    assert_eq!((&shown["channels"]["sms"], &shown["channels"]["whatsapp"]), (&json!("connected"), &json!("disconnected")));
+    assert_eq!(
+        (&shown["channels"]["sms"], &shown["channels"]["whatsapp"]),
+        (&json!("connected"), &json!("disconnected"))
+    );
     client.post(&settings.route("events"), sms).await.expect(202);
     assert_eq!(settings.receiver.next().await.json()["type"], "sms.message.inbound");
     settings.app.stop().await;
@@ -215,7 +225,8 @@ async fn subscriptions_are_listed_with_their_date_and_deleted() {
     let crm = settings.subscribe("/crm", &["sms.message.inbound"], false).await;
     let n8n = settings.subscribe("/n8n", &["sms.message.inbound"], false).await;
     let list = client.get(&settings.route("endpoints")).await.expect(200);
-    let rows: Vec<_> = list["data"].as_array().unwrap().iter().map(|one| (&one["name"], &one["created_at"])).collect();
+    let rows: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|one| (&one["name"], &one["created_at"])).collect();
     assert_eq!(rows, [(&n8n["name"], &n8n["created_at"]), (&crm["name"], &crm["created_at"])]);
     assert_eq!(list["active_count"], 2);
 
