@@ -1,4 +1,5 @@
 //! From a publish to a POST and its history.
+mod budgets;
 mod commands;
 mod counted;
 mod failures;
@@ -15,4 +16,5 @@ mod plans;
 mod processes;
 mod recover;
 mod scale;
+mod scans;
 mod throttling;
