@@ -1,8 +1,11 @@
 //! Wire formats of a tenant's own: what may be one, who may use it, and what an edit changes.
 
+use std::sync::Arc;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
+use tokio::sync::Notify;
 
 use super::{array, text};
 use crate::helpers::{
@@ -35,6 +38,10 @@ fn signature(fields: Value) -> Value {
 fn without_name(mut format: Value) -> Value {
     format.as_object_mut().unwrap().remove("name");
     format
+}
+
+fn of(endpoint: &Value) -> String {
+    format!("/v1/endpoints/{}", text(endpoint, "id"))
 }
 
 async fn create(tenant: &Tenant, fields: Value) -> Reply {
@@ -240,9 +247,16 @@ async fn what_is_wrong_is_pointed_at_and_nothing_is_stored() {
         (r#""envelope":{"a":1,"b":{"c":1,"c":2}}"#, "/envelope/b/c"),
         (r#""envelope":{"a":1},"envelope":{"a":1}"#, "/envelope"),
         (r#""envelope":{"s":"\ud800"}"#, "/envelope/s"),
+        (
+            r#""envelope":{"a":1},"signatures":[{"header":"x-a","key":"text","key":"text"}]"#,
+            "/signatures/0/key",
+        ),
     ] {
-        let signatures = json!([signature(json!({}))]);
-        let body = format!(r#"{{"name":"own",{raw},"signatures":{signatures}}}"#);
+        let mut body = format!(r#"{{"name":"own",{raw}"#);
+        if !raw.contains("signatures") {
+            body += &format!(r#","signatures":{}"#, json!([signature(json!({}))]));
+        }
+        body += "}";
         let reply = tenant.client.send(reqwest::Method::POST, "/v1/formats", Some(body)).await;
         assert_eq!(reply.pointers(), [pointer], "{raw}");
     }
@@ -365,9 +379,25 @@ async fn schedule_timeout_and_success_are_the_formats_unless_the_endpoint_says_o
     assert_eq!(failed["last_response_status"], 200, "which is not this format's success");
     let healed = tenant.delivery_when(&event, &again, |one| one["status"] != "pending").await;
     assert_eq!((&healed["status"], &healed["attempt_count"]), (&json!("succeeded"), &json!(2)));
-    for _ in 0..3 {
-        receiver.next().await;
-    }
+    receiver.take(3).await;
+    tenant.client.delete(&of(&once)).await.expect(204);
+    tenant.client.delete(&of(&again)).await.expect(204);
+
+    // Both receivers hang: the format's second ends the one attempt, the endpoint's own time lets the other be answered.
+    let hasty = json!({"name": "hasty", "timeout_ms": 1_000, "retry_schedule_s": []});
+    create(&tenant, hasty).await.expect(201);
+    let gate = Arc::new(Notify::new());
+    receiver.script("/hangs", [Answer::never()]);
+    receiver.script("/waits", [Answer::status(200).behind(&gate)]);
+    let hangs = tenant.endpoint(&receiver.url("/hangs"), json!({"format": "hasty"})).await;
+    let waits = json!({"format": "hasty", "timeout_ms": 30_000});
+    let waits = tenant.endpoint(&receiver.url("/waits"), waits).await;
+    let event = tenant.publish("message.sent", json!({})).await;
+    receiver.take(2).await;
+    let cut = tenant.delivery_when(&event, &hangs, |one| one["status"] == "failed").await;
+    assert_eq!(cut["attempts"][0]["error"], "timeout");
+    gate.notify_one();
+    tenant.delivery_when(&event, &waits, |one| one["status"] == "succeeded").await;
     app.stop().await;
 }
 
@@ -392,7 +422,6 @@ async fn endpoints_that_name_no_format_have_the_tenants() {
     let second = tenant.endpoint(&receiver.url("/"), json!({})).await;
     let named = tenant.endpoint(&receiver.url("/"), json!({"format": "github"})).await;
     assert_eq!((&second["format"], &named["format"]), (&json!("own"), &json!("github")));
-    let of = |endpoint: &Value| format!("/v1/endpoints/{}", text(endpoint, "id"));
     assert_eq!(tenant.client.get(&of(&first)).await.expect(200)["format"], "slack", "it keeps its own");
     let back = tenant.client.patch(&of(&named), json!({"format": null})).await.expect(200);
     assert_eq!(back["format"], "own");
