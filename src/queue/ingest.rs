@@ -89,8 +89,10 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
     let fingerprints: Vec<Option<&[u8]>> =
         claims().map(|claim| claim.map(|claim| &claim.fingerprint[..])).collect();
     let answers: Vec<Option<&[u8]>> = claims().map(|claim| claim.map(|claim| &claim.answer[..])).collect();
-    let mut deliveries: Vec<(&NewEvent, &NewDelivery)> =
-        events.iter().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery))).collect();
+    let mut deliveries: Vec<(&NewEvent, &NewDelivery)> = events
+        .iter()
+        .flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)))
+        .collect();
     // By key: a page of the index that is filled in order is split with less to write.
     deliveries.sort_unstable_by_key(|(event, delivery)| (event.id.shard(), delivery.endpoint_id, event.id));
     let queue_shards: Vec<i32> = deliveries.iter().map(|(event, _)| event.id.shard().column()).collect();

@@ -103,7 +103,9 @@ async fn a_delivery_writes_no_more_than_its_bytes_of_wal() {
     let events = EVENTS / FAN_OUT;
     let each = wal(&mut sql, &tenant, "message.delivered", events).await / events as f64;
     let ten = (each - alone) / FAN_OUT as f64;
-    println!("WAL of an event: {alone:.0} bytes; of a delivery besides: {one:.0}, to {FAN_OUT} endpoints {ten:.0}");
+    println!(
+        "WAL of an event: {alone:.0} bytes; of a delivery besides: {one:.0}, to {FAN_OUT} endpoints {ten:.0}"
+    );
     assert!(one <= WAL_BYTES_MAX && ten <= WAL_BYTES_AMONG_OTHERS_MAX, "{one}, {ten}");
     app.stop().await;
     postgres.stop().await.unwrap();

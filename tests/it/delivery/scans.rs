@@ -105,7 +105,11 @@ async fn a_busy_day(database: &PgConnectOptions, sql: &mut Sql) {
     let recover = |endpoint: &Value| format!("/v1/endpoints/{}/recover", text(endpoint, "id"));
     job(&tenant, &recover(&fails), json!({"since": SINCE})).await;
     job(&tenant, &recover(&good), json!({"since": SINCE, "status": "succeeded"})).await;
-    tenant.client.post(&format!("{}?dry_run=true", recover(&fails)), json!({"since": SINCE})).await.expect(200);
+    tenant
+        .client
+        .post(&format!("{}?dry_run=true", recover(&fails)), json!({"since": SINCE}))
+        .await
+        .expect(200);
     job(&tenant, &format!("/v1/events/{}/replay", text(&event, "id")), json!({})).await;
 
     tenant.client.delete(&format!("/v1/endpoints/{}", text(&fails, "id"))).await.expect(204);
@@ -142,7 +146,10 @@ async fn a_queue_that_nobody_has_analysed_is_never_read_from_end_to_end() {
     a_busy_day(&database, &mut sql).await;
     let (whole, by_key) = scans(&mut sql).await;
     assert_eq!(whole, 0, "beside {by_key} by key");
-    assert_eq!(sql.count("SELECT count(*) FROM pg_class WHERE relname = 'queue' AND reltuples >= 0").await, 0);
+    assert_eq!(
+        sql.count("SELECT count(*) FROM pg_class WHERE relname = 'queue' AND reltuples >= 0").await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -163,7 +170,8 @@ async fn nor_is_one_that_is_long_and_said_to_be_empty() {
     a_busy_day(&database, &mut sql).await;
     let (whole, by_key) = scans(&mut sql).await;
     assert_eq!(whole, 0, "beside {by_key} by key");
-    let believed = "SELECT (reltuples = 0 AND relpages > 100)::int::bigint FROM pg_class WHERE relname = 'queue'";
+    let believed =
+        "SELECT (reltuples = 0 AND relpages > 100)::int::bigint FROM pg_class WHERE relname = 'queue'";
     assert_eq!(sql.count(believed).await, 1);
     assert_eq!(sql.count("SELECT count(*) FROM queue").await, i64::from(ROWS));
 }
