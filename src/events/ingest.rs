@@ -235,7 +235,8 @@ fn take_batch(waiting: &mut Vec<Submission>) -> Vec<Submission> {
     *waiting = rest;
     let key = |submission: &Submission| {
         let claim = submission.event.claim.as_ref();
-        (submission.event.id.shard(), submission.event.tenant_id, claim.map(|claim| claim.key.clone()))
+        let event = &submission.event;
+        (event.id.shard(), event.tenant_id, claim.map(|claim| claim.key.clone()), event.id)
     };
     batch.sort_by_cached_key(key);
     batch

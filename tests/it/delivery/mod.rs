@@ -1,4 +1,5 @@
 //! From a publish to a POST and its history.
+mod budgets;
 mod commands;
 mod counted;
 mod failures;
@@ -16,4 +17,5 @@ mod pooled;
 mod processes;
 mod recover;
 mod scale;
+mod scans;
 mod throttling;
