@@ -284,7 +284,7 @@ async fn a_receiver_verifies_every_signature_that_its_format_lists() {
     let mut app = spawn().await;
     let mut receiver = Receiver::start().await;
     let tenant = app.tenant().await;
-    let signatures = json!([
+    let mut signatures = json!([
         {"header": "X-Hub-Signature-256", "algorithm": "hmac-sha256", "key": "text", "content": "{{body}}",
             "encoding": "hex", "value": "sha256={{signature}}"},
         {"header": "X-Own-Timed", "algorithm": "hmac-sha512", "key": "base64", "content": "v0:{{timestamp}}:{{id}}:{{body}}",
@@ -292,6 +292,9 @@ async fn a_receiver_verifies_every_signature_that_its_format_lists() {
         {"header": "webhook-signature", "algorithm": "hmac-sha256", "key": "base64",
             "content": "{{id}}.{{timestamp}}.{{body}}", "encoding": "base64", "value": "v1,{{signature}}", "multiple": true},
     ]);
+    // As many as may be.
+    let more = signatures.as_array_mut().unwrap();
+    more.extend((3..8).map(|number| signature(json!({"header": format!("x-{number}")}))));
     create(&tenant, json!({"signatures": signatures})).await.expect(201);
     let endpoint = tenant.endpoint(&receiver.url("/"), json!({"format": "own"})).await;
     assert_eq!(endpoint["format"], "own");
@@ -301,6 +304,9 @@ async fn a_receiver_verifies_every_signature_that_its_format_lists() {
     let secret = text(&endpoint, "secret");
     let hex = hmac_hex(secret.as_bytes(), &[&seen.body]);
     assert_eq!(seen.header("x-hub-signature-256"), format!("sha256={hex}"));
+    for number in 3..8 {
+        assert_eq!(seen.header(&format!("x-{number}")), hex);
+    }
     let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
     let mut mac = Hmac::<Sha512>::new_from_slice(&key).unwrap();
     let (at, id) = (seen.header("webhook-timestamp"), seen.header("webhook-id"));
