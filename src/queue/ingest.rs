@@ -89,12 +89,17 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
     let fingerprints: Vec<Option<&[u8]>> =
         claims().map(|claim| claim.map(|claim| &claim.fingerprint[..])).collect();
     let answers: Vec<Option<&[u8]>> = claims().map(|claim| claim.map(|claim| &claim.answer[..])).collect();
-    let deliveries =
-        || events.iter().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
-    let queue_shards: Vec<i32> = deliveries().map(|(event, _)| event.id.shard().column()).collect();
-    let queue_endpoints: Vec<Uuid> = deliveries().map(|(_, delivery)| delivery.endpoint_id.uuid()).collect();
-    let queue_events: Vec<Uuid> = deliveries().map(|(event, _)| event.id.uuid()).collect();
-    let queue_formats: Vec<i32> = deliveries().map(|(_, delivery)| delivery.format_version).collect();
+    let mut deliveries: Vec<(&NewEvent, &NewDelivery)> = events
+        .iter()
+        .flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)))
+        .collect();
+    // By key: a page of the index that is filled in order is split with less to write.
+    deliveries.sort_unstable_by_key(|(event, delivery)| (event.id.shard(), delivery.endpoint_id, event.id));
+    let queue_shards: Vec<i32> = deliveries.iter().map(|(event, _)| event.id.shard().column()).collect();
+    let queue_endpoints: Vec<Uuid> =
+        deliveries.iter().map(|(_, delivery)| delivery.endpoint_id.uuid()).collect();
+    let queue_events: Vec<Uuid> = deliveries.iter().map(|(event, _)| event.id.uuid()).collect();
+    let queue_formats: Vec<i32> = deliveries.iter().map(|(_, delivery)| delivery.format_version).collect();
 
     // `IN (…) IS TRUE` keeps the sub-select a hashed one: as a semi-join it would be a loop over both sides.
     let rows = sqlx::query!(
