@@ -2,8 +2,7 @@
 
 import base64
 import contextlib
-import hashlib
-import hmac
+import json
 import os
 import pathlib
 import secrets
@@ -15,13 +14,15 @@ import time
 import urllib.error
 import urllib.request
 
+from schemes import BODY_ALONE, ED25519, LIBRARY, NOTHING, SLACK, STRIPE
 from server import STOPS_WITHIN_S, Caller, start
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOOLS = ROOT / "target" / "receivers"
+EXAMPLE = ROOT / "target" / "debug" / "examples" / "receiver"
 PATIENCE_S = 60
 MAX_DATA_BYTES = 256 * 1024
-# Standard Webhooks' libraries tolerate five minutes.
+# Every receiver that looks at the time tolerates five minutes.
 STALE_S = 600
 
 # `data` as it is published, byte by byte.
@@ -38,24 +39,40 @@ DATA = {
     "names of JavaScript": '{"__proto__":{"x":1},"constructor":null,"toString":"","hasOwnProperty":1}',
 }
 
-# Receiver, preset, event type, what it reads. Each that verifies must refuse what was forged.
-LIBRARY, HEX, NOTHING = "webhook-signature", "hex of the body", "nothing"
+# Receiver, preset (or "preset/format"), event type, how it verifies. Each that verifies must refuse what was forged.
 RECEIVERS = [
     ("library.py", "standard", "message.incoming", LIBRARY),
     ("library.js", "standard", "message.incoming", LIBRARY),
+    ("library.rs", "standard", "message.incoming", LIBRARY),
     ("library.py", "messagesync", "sms.message.inbound", LIBRARY),
     ("library.js", "whatsable", "message.incoming", LIBRARY),
     ("messagesync.py", "messagesync", "whatsapp.message.inbound", NOTHING),
     ("messagesync.js", "messagesync", "message.failed", NOTHING),
-    ("whatsable.py", "whatsable", "message.incoming", HEX),
+    ("whatsable.py", "whatsable", "message.incoming", BODY_ALONE),
     ("whatsable.js", "whatsable", "message.incoming", NOTHING),
-    ("aisoule.py", "aisoule", "contact.created", HEX),
-    ("aisoule.js", "aisoule", "message.incoming", HEX),
-    ("whatssync.py", "whatssync", "media.upload", HEX),
-    ("whatssync.js", "whatssync", "message.incoming", HEX),
-    ("whatsapp_platform.py", "whatsapp_platform", "message.report", HEX),
-    ("whatsapp_platform.js", "whatsapp_platform", "form.submitted", HEX),
+    ("aisoule.py", "aisoule", "contact.created", BODY_ALONE),
+    ("aisoule.js", "aisoule", "message.incoming", BODY_ALONE),
+    ("whatssync.py", "whatssync", "media.upload", BODY_ALONE),
+    ("whatssync.js", "whatssync", "message.incoming", BODY_ALONE),
+    ("whatsapp_platform.py", "whatsapp_platform", "message.report", BODY_ALONE),
+    ("whatsapp_platform.js", "whatsapp_platform", "form.submitted", BODY_ALONE),
+    ("for_stripe.py", "standard/stripe", "contact.created", STRIPE),
+    ("for_stripe.js", "standard/stripe", "contact.created", STRIPE),
+    ("for_github.py", "standard/github", "media.uploaded", BODY_ALONE),
+    ("for_github.js", "standard/github", "media.uploaded", BODY_ALONE),
+    ("for_shopify.py", "standard/shopify", "form.submitted", BODY_ALONE),
+    ("for_shopify.js", "standard/shopify", "form.submitted", BODY_ALONE),
+    ("for_slack.py", "standard/slack", "message.sent", SLACK),
+    ("for_slack.js", "standard/slack", "message.sent", SLACK),
+    ("public_key.py", "standard/asymmetric", "message.read", ED25519),
+    ("public_key.js", "standard/asymmetric", "message.read", ED25519),
 ]
+
+
+def format_of_the_page():
+    """The format of a tenant's own that docs/formats.md shows."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+    return json.loads(page.split("```json\n")[1].split("```")[0])
 
 
 def new_secret():
@@ -65,14 +82,14 @@ def new_secret():
 @contextlib.contextmanager
 def running(program, secret):
     """The receiver's URL while it runs."""
-    interpreter = sys.executable if program.endswith(".py") else "node"
+    source = ROOT / "tests" / "receivers" / program
+    command = {".py": [sys.executable, source], ".js": ["node", source], ".rs": [EXAMPLE]}[source.suffix]
     environment = {
         "PATH": os.environ["PATH"],
         "WEBHOOK_SECRET": secret,
         "NODE_PATH": str(TOOLS / "node_modules"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [interpreter, ROOT / "tests" / "receivers" / program]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
@@ -88,10 +105,16 @@ class Sender:
     """A tenant with one endpoint, and what becomes of what it publishes."""
 
     def __init__(self, operator, preset, event_type, url, secret):
+        preset, _, format = preset.partition("/")
         tenant = operator.post("/v1/tenants", {"name": "Tested", "preset": preset})["id"]
         scopes = {"name": "Tested", "scopes": ["read", "write", "publish", "secrets"]}
         self.caller = Caller(operator.base, operator.post(f"/v1/tenants/{tenant}/keys", scopes)["key"])
         made = {"name": "Tested", "url": url, "event_types": [event_type], "secret": secret, "retry_schedule_s": []}
+        own = format_of_the_page()
+        if format == own["name"]:
+            self.caller.post("/v1/formats", own)
+        if format:
+            made["format"] = format
         self.endpoint = self.caller.post("/v1/endpoints", made)["id"]
         self.event_type = event_type
 
@@ -124,16 +147,6 @@ def post(url, headers, body):
         return error.code
 
 
-def stale(request, secret):
-    """The same request, well signed ten minutes ago: sent again by somebody who listened."""
-    headers = dict(request["headers"])
-    then = str(int(headers["webhook-timestamp"]) - STALE_S)
-    content = f"{headers['webhook-id']}.{then}.{request['body']}".encode()
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
-    return headers | {"webhook-timestamp": then, "webhook-signature": f"v1,{signature}"}
-
-
 class Checks:
     def __init__(self):
         self.done, self.failed = 0, []
@@ -153,15 +166,15 @@ class Checks:
         self.that(status == 401 or status == 500, *what, status)
 
 
-def check(checks, operator, program, preset, event_type, reads):
+def check(checks, operator, program, preset, event_type, scheme):
     secret, newer = new_secret(), new_secret()
-    with running(program, secret) as url, running(program, newer) as renewed:
+    with running(program, scheme.key(secret)) as url, running(program, scheme.key(newer)) as renewed:
         sender = Sender(operator, preset, event_type, url, secret)
         for name, data in DATA.items():
             checks.arrived(sender.send(data), program, preset, name)
         tested = sender.test()
         checks.that(tested["outcome"] == "succeeded", program, preset, "test event", tested["diagnosis"])
-        if reads == NOTHING:
+        if scheme is NOTHING:
             return
 
         # What the history says was sent is what was sent: repeated, it is believed. Changed, it is not.
@@ -170,17 +183,17 @@ def check(checks, operator, program, preset, event_type, reads):
         checks.that(post(url, request["headers"], body) == 200, program, preset, "repeated")
         checks.refused(post(url, request["headers"], body.replace(b"Gr", b"GR")), program, preset, "tampered")
         checks.refused(post(renewed, request["headers"], body), program, preset, "another secret")
-        if reads == LIBRARY:
-            checks.refused(post(url, stale(request, secret), body), program, preset, "stale")
-            then = str(int(dict(request["headers"])["webhook-timestamp"]) + 1)
-            forged = dict(request["headers"]) | {"webhook-timestamp": then}
-            checks.refused(post(url, forged, body), program, preset, "another time")
+        if scheme.at:
+            # The forger's own signing is right, so that it is the time which is refused.
+            checks.that(post(url, scheme.at(request, 1, secret), body) == 200, program, preset, "signed here")
+            checks.refused(post(url, scheme.at(request, -STALE_S, secret), body), program, preset, "stale")
+            checks.refused(post(url, scheme.at(request, 1), body), program, preset, "another time")
 
-        # With a grace period both secrets sign where the header has room; the simple header has the newest one's.
-        sender.rotate(secret=newer, **({"grace_period_s": 3600} if reads == LIBRARY else {}))
+        # With a grace period both secrets sign where the header has room; elsewhere the newest one alone.
+        sender.rotate(secret=newer, **({"grace_period_s": 3600} if scheme.has_room else {}))
         for name in ("plain", "non-ASCII", "empty", "256 KiB"):
             delivery = sender.send(DATA[name])
-            if reads == LIBRARY:
+            if scheme.has_room:
                 checks.arrived(delivery, program, preset, name, "during the rotation, by the old secret")
             else:
                 checks.that(delivery["status"] == "failed", program, preset, name, "the old secret is worth nothing")

@@ -1,5 +1,6 @@
 //! What the pure parts cost, on one core and without I/O: may a request go there, sealing and opening a secret, rendering and
-//! signing an attempt in every built-in format. `cargo bench --bench costs` prints a table; SECURITY.md keeps one.
+//! signing an attempt in every built-in format and with ed25519. `cargo bench --bench costs` prints a table; SECURITY.md and
+//! docs/formats.md keep it.
 //!
 //! Time is the thread's CPU time, the median of [`ROUNDS`]: what else the machine does hardly shows.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails here says where")]
@@ -125,11 +126,24 @@ fn attempt(format: &Format, body_bytes: usize) {
     row(&format!("{name}, {} bytes: headers, {signatures} of them signatures", body.len()), sign);
 }
 
+/// The format of a tenant's own that docs/formats.md shows, "With a public key".
+fn asymmetric() -> Format {
+    serde_json::from_value(serde_json::json!({
+        "name": "ed25519",
+        "version": 1_000,
+        "envelope": {"id": "{{id}}", "type": "{{type}}", "timestamp": "{{timestamp}}", "data": "{{data}}"},
+        "signatures": [{"header": "webhook-signature", "algorithm": "ed25519", "key": "base64",
+            "content": "{{id}}.{{timestamp}}.{{body}}", "encoding": "base64", "value": "v1a,{{signature}}", "multiple": true}],
+    }))
+    .unwrap()
+}
+
 fn main() {
     egress();
     sealing();
+    let asymmetric = asymmetric();
     for body_bytes in BODY_BYTES {
-        for format in presets::formats() {
+        for format in presets::formats().iter().map(AsRef::as_ref).chain([&asymmetric]) {
             attempt(format, body_bytes);
         }
     }

@@ -102,7 +102,7 @@ fn trees_and_lists_of_themselves_are_taken() {
 fn the_schemas_of_all_presets_are_taken_and_far_from_the_bound() {
     let presets = presets::all().iter().flat_map(|preset| &preset.event_types);
     for known in presets.chain(operational::all()) {
-        let Some(schema) = &known.schema else { continue };
+        let schema = known.schema.as_ref().unwrap_or_else(|| panic!("{}: no schema", known.name));
         let compiled = PayloadSchema::compile(schema).unwrap_or_else(|why| panic!("{}: {why}", known.name));
         assert_eq!(compiled.broken_rules(&known.example), [], "{}", known.name);
     }

@@ -80,7 +80,7 @@ pub struct PresetEventType {
     pub group: String,
     /// `whatsapp`, `imessage` or `sms`, if events of this type belong to one.
     pub channel: Option<String>,
-    /// JSON Schema (2020-12) of the data, where the system's page fixes one.
+    /// JSON Schema (2020-12) of the data; `null`: none.
     #[schema(value_type = Option<Value>)]
     pub schema: Option<Value>,
     /// Sample data.

@@ -106,12 +106,14 @@ pub struct Applied {
     pub due_at: Option<Timestamp>,
 }
 
-/// Writes a batch for `node`. The caller sorts it by shard, endpoint and event.
+/// Writes a batch for `node`. The caller sorts it by shard, endpoint and event. `again`: some of it may be on disk already,
+/// since it was tried before, and nobody knows how that ended.
 pub async fn finish(
     db: &mut PgConnection,
     node: Uuid,
     batch: &[Finished],
     health: &[HealthChange],
+    again: bool,
 ) -> sqlx::Result<Vec<Applied>> {
     let mut shards: Vec<i32> = batch.iter().map(|one| one.endpoint_id.shard().column()).collect();
     shards.extend(health.iter().map(|one| one.endpoint_id.shard().column()));
@@ -196,14 +198,24 @@ pub async fn finish(
             GROUP BY e.shard, e.endpoint_id, e.hour ORDER BY e.shard, e.endpoint_id, e.hour
             ON CONFLICT (shard, endpoint_id, hour) DO UPDATE SET succeeded = t.succeeded + excluded.succeeded,
                 failed = t.failed + excluded.failed, latency = latency_add(t.latency, excluded.latency)
+        ), tried AS NOT MATERIALIZED (
+            SELECT * FROM unnest($18::int[], $19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::timestamptz[],
+                $24::int[], $25::int[], $26::int[], $27::smallint[], $28::int[], $29::int[], $30::int[], $31::int[],
+                $32::int[], $33::text[], $34::bool[], $35::text[], $36::text[], $37::smallint[], $38::bytea[],
+                $39::bytea[], $40::bool[]) AS u(shard, endpoint_id, event_id, id, tenant_id, at, number, endpoint_version,
+                format_version, cause, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, succeeded, error,
+                error_detail, response_status, response_headers, response_body, truncated)
         ), attempted AS (
             INSERT INTO attempts (shard, endpoint_id, event_id, id, tenant_id, at, number, endpoint_version, format_version,
                 cause, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, succeeded, error, error_detail,
                 response_status, response_headers, response_body, truncated)
-            SELECT * FROM unnest($18::int[], $19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::timestamptz[],
-                $24::int[], $25::int[], $26::int[], $27::smallint[], $28::int[], $29::int[], $30::int[], $31::int[],
-                $32::int[], $33::text[], $34::bool[], $35::text[], $36::text[], $37::smallint[], $38::bytea[],
-                $39::bytea[], $40::bool[])
+            SELECT t.* FROM tried t WHERE NOT $55::bool
+        ), attempted_again AS (
+            -- To expect a conflict is to write each row twice into the log.
+            INSERT INTO attempts (shard, endpoint_id, event_id, id, tenant_id, at, number, endpoint_version, format_version,
+                cause, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, remote_addr, succeeded, error, error_detail,
+                response_status, response_headers, response_body, truncated)
+            SELECT t.* FROM tried t WHERE $55::bool
             ON CONFLICT DO NOTHING
         ), judged AS (
             UPDATE endpoint_health t SET
@@ -300,7 +312,8 @@ pub async fn finish(
         &failed_told,
         &h.told,
         &h.resets as _,
-        &h.throttled_until as _
+        &h.throttled_until as _,
+        again
     )
     .fetch_all(db)
     .await?;

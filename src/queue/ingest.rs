@@ -73,8 +73,7 @@ pub enum Ingested {
 pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<Vec<Ingested>> {
     let column = |uuid: fn(&NewEvent) -> Uuid| events.iter().map(uuid).collect::<Vec<_>>();
     let shards: Vec<i32> = events.iter().map(|event| event.id.shard().column()).collect();
-    let key_ids: Vec<Option<Uuid>> = events.iter().map(|event| event.key_id.map(KeyId::uuid)).collect();
-    let versions: Vec<i64> = events.iter().map(|event| event.routing_version).collect();
+    let grounds = Grounds::of(events);
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let occurred: Vec<_> = events.iter().map(|event| event.occurred_at.datetime()).collect();
     let channels: Vec<Option<&str>> = events.iter().map(|event| event.channel.as_deref()).collect();
@@ -89,30 +88,39 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
     let fingerprints: Vec<Option<&[u8]>> =
         claims().map(|claim| claim.map(|claim| &claim.fingerprint[..])).collect();
     let answers: Vec<Option<&[u8]>> = claims().map(|claim| claim.map(|claim| &claim.answer[..])).collect();
-    let deliveries =
-        || events.iter().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
-    let queue_shards: Vec<i32> = deliveries().map(|(event, _)| event.id.shard().column()).collect();
-    let queue_endpoints: Vec<Uuid> = deliveries().map(|(_, delivery)| delivery.endpoint_id.uuid()).collect();
-    let queue_events: Vec<Uuid> = deliveries().map(|(event, _)| event.id.uuid()).collect();
-    let queue_formats: Vec<i32> = deliveries().map(|(_, delivery)| delivery.format_version).collect();
+    let mut deliveries: Vec<(&NewEvent, &NewDelivery)> = events
+        .iter()
+        .flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)))
+        .collect();
+    // By key: a page of the index that is filled in order is split with less to write.
+    deliveries.sort_unstable_by_key(|(event, delivery)| (event.id.shard(), delivery.endpoint_id, event.id));
+    let queue_shards: Vec<i32> = deliveries.iter().map(|(event, _)| event.id.shard().column()).collect();
+    let queue_endpoints: Vec<Uuid> =
+        deliveries.iter().map(|(_, delivery)| delivery.endpoint_id.uuid()).collect();
+    let queue_events: Vec<Uuid> = deliveries.iter().map(|(event, _)| event.id.uuid()).collect();
+    let queue_formats: Vec<i32> = deliveries.iter().map(|(_, delivery)| delivery.format_version).collect();
 
     // `IN (…) IS TRUE` keeps the sub-select a hashed one: as a semi-join it would be a loop over both sides.
     let rows = sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
-            SELECT * FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[],
-                $8::timestamptz[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::text[], $14::bytea[],
-                $15::text[], $16::text[], $17::bytea[], $18::bytea[])
-            AS i(shard, id, tenant_id, location_id, routing_version, key_id, event_type, occurred_at, channel, api_version,
-                live_mode, tags, endpoint_ids, data, route, key, fingerprint, answer)
-        ), fresh AS MATERIALIZED (
-            SELECT i.* FROM input i
+            SELECT * FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::timestamptz[],
+                $8::text[], $9::text[], $10::bool[], $11::text[], $12::text[], $13::bytea[], $14::text[], $15::text[],
+                $16::bytea[], $17::bytea[])
+            AS i(shard, id, tenant_id, location_id, ground, event_type, occurred_at, channel, api_version, live_mode, tags,
+                endpoint_ids, data, route, key, fingerprint, answer)
+        ), firm AS MATERIALIZED (
+            SELECT g.ground
+            FROM unnest($18::int[], $19::uuid[], $20::uuid[], $21::bigint[], $22::uuid[]) WITH ORDINALITY
+                AS g(shard, tenant_id, location_id, routing_version, key_id, ground)
             -- A join could be turned round, and look at every location.
             CROSS JOIN LATERAL (
-                SELECT 1 FROM locations l WHERE l.shard = i.shard AND l.id = i.location_id AND l.tenant_id = i.tenant_id
-                    AND l.routing_version = i.routing_version LIMIT 1) current
-            WHERE i.key_id IS NULL OR EXISTS (
-                SELECT 1 FROM api_keys k WHERE k.tenant_id = i.tenant_id AND k.id = i.key_id AND k.revoked_at IS NULL)
+                SELECT 1 FROM locations l WHERE l.shard = g.shard AND l.id = g.location_id AND l.tenant_id = g.tenant_id
+                    AND l.routing_version = g.routing_version LIMIT 1) current
+            WHERE g.key_id IS NULL OR EXISTS (
+                SELECT 1 FROM api_keys k WHERE k.tenant_id = g.tenant_id AND k.id = g.key_id AND k.revoked_at IS NULL)
+        ), fresh AS MATERIALIZED (
+            SELECT i.* FROM input i WHERE (i.ground IN (SELECT f.ground FROM firm f)) IS TRUE
         ), claimed AS (
             -- DO UPDATE rather than DO NOTHING: the loser of a race must be shown the winner's row.
             INSERT INTO idempotency AS t (shard, tenant_id, route, key, claim, fingerprint, answer, created_at)
@@ -131,7 +139,7 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
         ), queued AS (
             INSERT INTO queue (shard, endpoint_id, event_id, format_version)
             SELECT d.shard, d.endpoint_id, d.event_id, d.format_version
-            FROM unnest($19::int[], $20::uuid[], $21::uuid[], $22::int[]) AS d(shard, endpoint_id, event_id, format_version)
+            FROM unnest($23::int[], $24::uuid[], $25::uuid[], $26::int[]) AS d(shard, endpoint_id, event_id, format_version)
             WHERE (d.event_id IN (SELECT s.id FROM stored s)) IS TRUE
         )
         SELECT s.id AS "id!", NULL::uuid AS tenant_id, NULL::text AS route, NULL::text AS key, NULL::bytea AS fingerprint,
@@ -145,8 +153,7 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
         &column(|event| event.id.uuid()),
         &column(|event| event.tenant_id.uuid()),
         &column(|event| event.location_id.uuid()),
-        &versions,
-        &key_ids as _,
+        &grounds.of_events,
         &types as _,
         &occurred,
         &channels as _,
@@ -159,6 +166,11 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
         &keys as _,
         &fingerprints as _,
         &answers as _,
+        &grounds.shards,
+        &grounds.tenants,
+        &grounds.locations,
+        &grounds.versions,
+        &grounds.keys as _,
         &queue_shards,
         &queue_endpoints,
         &queue_events,
@@ -191,6 +203,37 @@ pub async fn ingest(db: &mut PgConnection, events: &[NewEvent]) -> sqlx::Result<
             .unwrap_or(Ingested::Stale)
     };
     Ok(events.iter().map(outcome).collect())
+}
+
+/// What events are taken in on: a location as it was routed, and an API key. Each is looked up once, however many events stand on it.
+#[derive(Default)]
+struct Grounds {
+    shards: Vec<i32>,
+    tenants: Vec<Uuid>,
+    locations: Vec<Uuid>,
+    versions: Vec<i64>,
+    keys: Vec<Option<Uuid>>,
+    /// The one of each event, counted from 1.
+    of_events: Vec<i64>,
+}
+
+impl Grounds {
+    fn of(events: &[NewEvent]) -> Self {
+        let (mut grounds, mut known) = (Self::default(), HashMap::new());
+        for event in events {
+            let ground = (event.tenant_id, event.location_id, event.routing_version, event.key_id);
+            let number = *known.entry(ground).or_insert_with(|| {
+                grounds.shards.push(event.id.shard().column());
+                grounds.tenants.push(event.tenant_id.uuid());
+                grounds.locations.push(event.location_id.uuid());
+                grounds.versions.push(event.routing_version);
+                grounds.keys.push(event.key_id.map(KeyId::uuid));
+                grounds.shards.len() as i64
+            });
+            grounds.of_events.push(number);
+        }
+        grounds
+    }
 }
 
 /// `{…}` as Postgres reads a uuid[]; arrays of arrays can't be unnested by row.

@@ -105,7 +105,7 @@ pub async fn run(
     }
     let rest = flusher.health.rest();
     if !rest.is_empty()
-        && let Err(error) = flusher.finish(node, &[], &rest).await
+        && let Err(error) = flusher.finish(node, &[], &rest, true).await
     {
         tracing::warn!(%error, "the last word on some endpoints' health is lost");
     }
@@ -123,9 +123,10 @@ impl Flusher {
         node: Uuid,
         batch: &[Finished],
         health: &[HealthChange],
+        again: bool,
     ) -> sqlx::Result<Vec<Applied>> {
         let mut connection = self.pool.acquire().await?;
-        finish::finish(&mut connection, node, batch, health).await
+        finish::finish(&mut connection, node, batch, health, again).await
     }
 
     async fn write(&mut self, node: Uuid, items: Vec<Item>) -> Report {
@@ -184,13 +185,13 @@ impl Flusher {
         batch: &[Finished],
         health: &[HealthChange],
     ) -> sqlx::Result<Vec<Applied>> {
-        let mut pause = TRY_AGAIN_MIN;
+        let (mut pause, mut again) = (TRY_AGAIN_MIN, false);
         loop {
-            match self.finish(node, batch, health).await {
+            match self.finish(node, batch, health, again).await {
                 Err(error) if is_away(&error) && self.ending.is_none_or(|until| Instant::now() < until) => {
                     tracing::warn!(%error, results = batch.len(), "results wait for Postgres");
                     sleep(pause).await;
-                    pause = (pause * 2).min(TRY_AGAIN_MAX);
+                    (pause, again) = ((pause * 2).min(TRY_AGAIN_MAX), true);
                 }
                 other => return other,
             }

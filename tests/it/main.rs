@@ -11,4 +11,5 @@ mod helpers;
 mod metrics;
 mod rekey;
 mod supply;
+mod systems;
 mod walls;

@@ -118,6 +118,15 @@ fn server_command(
         ("log_min_messages", "log".to_owned()),
         ("log_min_error_statement", "panic".to_owned()),
         ("log_error_verbosity", "terse".to_owned()),
+        // Checkpoints are far between, and find most of their work done: each one's flush of the data files stands in the way of
+        // the commits' flushes for a tenth of a second.
+        ("max_wal_size", "4GB".to_owned()),
+        ("min_wal_size", "1GB".to_owned()),
+        ("checkpoint_timeout", "15min".to_owned()),
+        ("shared_buffers", "256MB".to_owned()),
+        ("bgwriter_delay", "50ms".to_owned()),
+        ("bgwriter_lru_maxpages", "1000".to_owned()),
+        ("bgwriter_lru_multiplier", "4".to_owned()),
         // Many short statements: compiling one never pays.
         ("jit", "off".to_owned()),
         ("cluster_name", cluster_name(&home.data())),

@@ -266,6 +266,24 @@ fn every_built_in_event_type_is_a_webhook() {
         .collect();
     let webhooks = document()["webhooks"].as_object().unwrap();
     assert_eq!(webhooks.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    // Each with its payload, below whatever envelope.
+    for preset in presets::all() {
+        for known in &preset.event_types {
+            let key = format!("{}.{}", preset.name, known.name);
+            let body = &webhooks[&key]["post"]["requestBody"]["content"]["application/json"];
+            let place = ["/data/object", "/data", ""]
+                .into_iter()
+                .find(|place| body["example"].pointer(place).is_some());
+            let place = place.unwrap();
+            assert_eq!(body["example"].pointer(place), Some(&known.example), "{key}");
+            let schema = body["schema"].pointer(&place.replace('/', "/properties/")).unwrap();
+            for (name, property) in
+                known.schema.iter().flat_map(|schema| schema["properties"].as_object().unwrap())
+            {
+                assert_eq!(schema["properties"][name], *property, "{key}: {name}");
+            }
+        }
+    }
     let standard = &webhooks["standard.message.incoming"]["post"];
     let names: Vec<_> =
         standard["parameters"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();

@@ -91,26 +91,6 @@ async fn at_once_means_that_nothing_older_signs_any_more() {
 }
 
 #[tokio::test]
-async fn where_a_header_holds_one_signature_a_rotation_is_at_once() {
-    let mut app = spawn().await;
-    let mut receiver = Receiver::start().await;
-    let tenant = app.tenant_with(json!({"preset": "whatsapp_platform"})).await;
-    let endpoint = tenant.endpoint(&receiver.url("/hook"), json!({})).await;
-    let path = format!("/v1/endpoints/{}/secret/rotate", text(&endpoint, "id"));
-    let rotated = tenant.client.poke(&path).await.expect(200);
-    let seen = sent(&tenant, &mut receiver).await;
-    assert!(verifies_hex(text(&rotated, "secret"), &seen));
-    let live: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM endpoint_secrets WHERE expires_at IS NULL OR expires_at > now()",
-    )
-    .fetch_one(&mut app.sql().await)
-    .await
-    .unwrap();
-    assert_eq!(live, 1);
-    app.stop().await;
-}
-
-#[tokio::test]
 async fn a_secret_of_ones_own_must_fit_the_format() {
     let mut app = spawn().await;
     let mut receiver = Receiver::start().await;

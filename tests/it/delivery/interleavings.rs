@@ -113,7 +113,7 @@ impl Stage {
     }
 
     async fn finish(&mut self, node: usize, result: &Finished) -> Vec<Applied> {
-        finish(&mut self.one, self.nodes[node], std::slice::from_ref(result), &[]).await.unwrap()
+        finish(&mut self.one, self.nodes[node], std::slice::from_ref(result), &[], true).await.unwrap()
     }
 
     async fn take_over(&self) -> bool {
@@ -192,8 +192,8 @@ async fn an_old_owners_retry_does_not_bring_back_what_the_new_one_has_delivered(
     assert!(stage.take_over().await);
     let [old, new] = stage.nodes;
     let mut open = stage.two.begin().await.unwrap();
-    finish(&mut open, new, std::slice::from_ref(&success), &[]).await.unwrap();
-    assert!(finish(&mut stage.one, old, std::slice::from_ref(&retry), &[]).await.unwrap().is_empty());
+    finish(&mut open, new, std::slice::from_ref(&success), &[], true).await.unwrap();
+    assert!(finish(&mut stage.one, old, std::slice::from_ref(&retry), &[], true).await.unwrap().is_empty());
     open.commit().await.unwrap();
     assert_eq!((stage.row().await, stage.attempts().await), (None, 2));
     stage.end().await;
@@ -206,7 +206,7 @@ async fn a_takeover_waits_for_a_finish_under_way() {
     let retry = stage.result(0, RETRY);
     let mut other: PgConnection = stage.app.database.connect().await.unwrap();
     let mut open = other.begin().await.unwrap();
-    assert_eq!(finish(&mut open, old, &[retry], &[]).await.unwrap().len(), 1);
+    assert_eq!(finish(&mut open, old, &[retry], &[], true).await.unwrap().len(), 1);
     let pool = stage.pool.clone();
     let takeover = tokio::spawn(async move { ownership::take_over(&pool, new, old, 0, ALL).await });
     stage.someone_waits().await;
@@ -233,7 +233,7 @@ async fn a_finish_that_waited_for_a_takeover_is_fenced() {
     }
     let retry = stage.result(0, RETRY);
     let mut late: PgConnection = stage.app.database.connect().await.unwrap();
-    let finishing = tokio::spawn(async move { finish(&mut late, old, &[retry], &[]).await });
+    let finishing = tokio::spawn(async move { finish(&mut late, old, &[retry], &[], true).await });
     stage.someone_waits().await;
     open.commit().await.unwrap();
     assert!(finishing.await.unwrap().unwrap().is_empty());
@@ -306,7 +306,7 @@ async fn a_retry_by_hand_of_what_is_in_flight_leaves_its_result_alone() {
     assert_eq!(control::retry(&mut open, tenant, event, endpoint, 1).await.unwrap(), Retried::Hastened);
     let (owner, retry) = (stage.nodes[0], stage.result(1, RETRY));
     let mut late: PgConnection = stage.app.database.connect().await.unwrap();
-    let finishing = tokio::spawn(async move { finish(&mut late, owner, &[retry], &[]).await });
+    let finishing = tokio::spawn(async move { finish(&mut late, owner, &[retry], &[], true).await });
     stage.someone_waits().await;
     open.commit().await.unwrap();
     assert_eq!(finishing.await.unwrap().unwrap().len(), 1);
@@ -341,7 +341,7 @@ async fn a_failure_in_flight_changes_nothing_after_a_cancel() {
         assert_eq!(control::cancel(&mut open, tenant, event, endpoint).await.unwrap(), Canceled::Canceled);
         let (owner, result) = (stage.nodes[0], stage.result(0, verdict));
         let mut late: PgConnection = stage.app.database.connect().await.unwrap();
-        let finishing = tokio::spawn(async move { finish(&mut late, owner, &[result], &[]).await });
+        let finishing = tokio::spawn(async move { finish(&mut late, owner, &[result], &[], true).await });
         stage.someone_waits().await;
         open.commit().await.unwrap();
         assert!(finishing.await.unwrap().unwrap().is_empty());
@@ -362,7 +362,7 @@ async fn a_cancel_that_waited_for_a_success_finds_nothing_to_cancel() {
     let success = stage.result(0, Verdict::Succeeded);
     let mut other: PgConnection = stage.app.database.connect().await.unwrap();
     let mut open = other.begin().await.unwrap();
-    finish(&mut open, stage.nodes[0], &[success], &[]).await.unwrap();
+    finish(&mut open, stage.nodes[0], &[success], &[], true).await.unwrap();
     let mut late: PgConnection = stage.app.database.connect().await.unwrap();
     let canceling = tokio::spawn(async move { control::cancel(&mut late, tenant, event, endpoint).await });
     stage.someone_waits().await;

@@ -1,4 +1,5 @@
 //! From a publish to a POST and its history.
+mod budgets;
 mod commands;
 mod counted;
 mod failures;
@@ -13,7 +14,9 @@ mod neglect;
 mod operational;
 mod oracle;
 mod plans;
+mod pooled;
 mod processes;
 mod recover;
 mod scale;
+mod scans;
 mod throttling;

@@ -3,13 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     io::Write,
-    os::unix::fs::PermissionsExt,
     sync::Arc,
 };
 
 use posthaste::{
     app::Roles,
-    db::embedded::{DATABASE, Download, EmbeddedPostgres, Kind, Options, Search},
+    db::embedded::{DATABASE, Kind},
     queue::bell::{BELL_CHANNEL, Ring},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,7 +23,7 @@ use crate::helpers::{
     Answer, Receiver, TestApp,
     app::{settings, start},
     client::PATIENCE,
-    cluster::fresh_database,
+    cluster::{fresh_database, private_dir, private_postgres},
     process::Process,
     sql::Sql,
 };
@@ -266,23 +265,10 @@ async fn callers_that_never_finish_a_request_leave_descriptors_to_deliveries() {
     app.stop().await;
 }
 
-/// A Postgres of the test's own that can be killed and started again.
-async fn private_postgres(dir: &std::path::Path) -> EmbeddedPostgres {
-    let options = Options {
-        data_dir: dir.to_path_buf(),
-        kind: Kind::Durable,
-        max_connections: 60,
-        search: std::env::var_os("POSTGRES_BIN").map_or(Search::System, |dir| Search::Only(dir.into())),
-        download: Download::pinned(),
-    };
-    EmbeddedPostgres::start(options, |_| {}).await.expect("a private Postgres")
-}
-
 #[tokio::test]
 async fn nothing_that_was_accepted_is_lost_when_postgres_crashes() {
-    let open = std::fs::Permissions::from_mode(0o711);
-    let dir = tempfile::Builder::new().permissions(open).tempdir().unwrap();
-    let mut postgres = private_postgres(dir.path()).await;
+    let dir = private_dir();
+    let mut postgres = private_postgres(dir.path(), Kind::Durable).await;
     let database = postgres.connect_options(DATABASE).disable_statement_logging();
     let both = Roles { api: true, worker: true };
     let mut app = start(settings(&database, &[]), database.clone(), both).await;
@@ -318,7 +304,7 @@ async fn nothing_that_was_accepted_is_lost_when_postgres_crashes() {
         }
         postgres.wait_exit().await;
         drop(postgres);
-        postgres = private_postgres(dir.path()).await;
+        postgres = private_postgres(dir.path(), Kind::Durable).await;
         // It is back for the API when a publish gets through.
         let again = async {
             let mut looks = interval(std::time::Duration::from_millis(50));

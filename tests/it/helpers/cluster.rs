@@ -10,16 +10,19 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
 
 use posthaste::db::embedded::{Download, EmbeddedPostgres, Kind, Options, Search};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
+use tempfile::TempDir;
 
 /// Many tests at once, each with a pool or two.
 const MAX_CONNECTIONS: u32 = 200;
+/// Of a cluster that one test has for itself.
+const PRIVATE_CONNECTIONS: u32 = 60;
 /// `STRATEGY` came with Postgres 15; copying files beats writing WAL for a small template.
 const FIRST_WITH_STRATEGY: i32 = 150_000;
 
@@ -67,23 +70,59 @@ pub async fn superuser(database: &str) -> PgConnection {
     connect(&cluster.postgres, database).await
 }
 
+/// Cuts everybody off from this database, and to them it is not there until [`give_back`].
+pub async fn take_away(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!("ALTER DATABASE {name} RENAME TO {name}_away"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that goes");
+    }
+}
+
+pub async fn give_back(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name}_away ALLOW_CONNECTIONS true"),
+        format!("ALTER DATABASE {name}_away RENAME TO {name}"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that is back");
+    }
+}
+
+/// A place for [`private_postgres`].
+pub fn private_dir() -> TempDir {
+    let open = fs::Permissions::from_mode(0o711);
+    tempfile::Builder::new().prefix("posthaste-test-").permissions(open).tempdir().expect("a temp dir")
+}
+
+/// A Postgres of the test's own, which it may kill, start again, or ask what the whole of it has done.
+pub async fn private_postgres(dir: &Path, kind: Kind) -> EmbeddedPostgres {
+    let options = options(dir.to_path_buf(), kind, PRIVATE_CONNECTIONS);
+    EmbeddedPostgres::start(options, |_| {}).await.expect("a private Postgres")
+}
+
+fn options(data_dir: PathBuf, kind: Kind, max_connections: u32) -> Options {
+    Options {
+        data_dir,
+        kind,
+        max_connections,
+        search: std::env::var_os("POSTGRES_BIN").map_or(Search::System, |dir| Search::Only(dir.into())),
+        download: Download::pinned(),
+    }
+}
+
 /// On a runtime of its own: the one of the test that came first ends with that test.
 fn start() -> Cluster {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let dir = tempfile::Builder::new()
-            .prefix("posthaste-test-")
-            .permissions(fs::Permissions::from_mode(0o711))
-            .tempdir()
-            .expect("a temp dir");
+        let dir = private_dir();
         let reaper = Reaper::watch(dir.path());
-        let options = Options {
-            data_dir: dir.keep(),
-            kind: Kind::Throwaway,
-            max_connections: MAX_CONNECTIONS,
-            search: std::env::var_os("POSTGRES_BIN").map_or(Search::System, |dir| Search::Only(dir.into())),
-            download: Download::pinned(),
-        };
+        let options = options(dir.keep(), Kind::Throwaway, MAX_CONNECTIONS);
         let postgres = EmbeddedPostgres::start(options, |_| {}).await.expect("a throw-away Postgres starts");
         reaper.until_we_die();
 
