@@ -111,21 +111,31 @@ impl Program {
         sqlx::raw_sql(statement).execute(&mut self.sql).await.unwrap();
     }
 
-    /// Bytes of WAL written and transactions committed since the cluster was made.
-    pub async fn counters(&mut self) -> (i64, i64) {
+    /// What Postgres has done since the cluster was made.
+    pub async fn counters(&mut self) -> Counters {
         tokio::time::sleep(COUNTED_WITHIN).await;
-        sqlx::query_as(
-            "SELECT (pg_current_wal_lsn() - '0/0')::bigint, xact_commit FROM pg_stat_database WHERE datname = current_database()",
+        let (wal_bytes, page_images, transactions) = sqlx::query_as(
+            "SELECT (pg_current_wal_lsn() - '0/0')::bigint, wal_fpi, xact_commit FROM pg_stat_database, pg_stat_wal
+             WHERE datname = current_database()",
         )
         .fetch_one(&mut self.sql)
         .await
-        .unwrap()
+        .unwrap();
+        Counters { wal_bytes, page_images, transactions }
     }
 
     pub fn stop(mut self) {
         Command::new("kill").arg(self.pid.to_string()).status().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+#[derive(Clone, Copy)]
+pub struct Counters {
+    pub wal_bytes: i64,
+    /// Whole pages among it: of each page that is changed for the first time after a checkpoint.
+    pub page_images: i64,
+    pub transactions: i64,
 }
 
 /// The API as one tenant calls it.

@@ -7,6 +7,7 @@ use super::{
     Bench, CONNECTIONS, DATA_BYTES,
     http::{Request, closed_loop},
     limits::Limits,
+    program::Counters,
     report::Section,
     usage::{self, Usage},
 };
@@ -28,8 +29,8 @@ struct Cost {
     wall: Duration,
     before: Usage,
     after: Usage,
-    wal: i64,
-    transactions: i64,
+    counted_before: Counters,
+    counted_after: Counters,
 }
 
 impl Cost {
@@ -39,6 +40,11 @@ impl Cost {
 
     fn each(&self, total: f64) -> f64 {
         total / self.deliveries.max(self.events) as f64
+    }
+
+    /// WAL bytes, whole pages among them, transactions.
+    fn counted(&self, what: fn(Counters) -> i64) -> f64 {
+        self.each((what(self.counted_after) - what(self.counted_before)) as f64)
     }
 
     fn program_us(&self) -> f64 {
@@ -91,13 +97,16 @@ pub async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Vec<Sectio
         section.chart(format!("Postgres, {name}"), cost.postgres_us(), "µs");
     }
     section.say("an event that nobody gets", alone.program_us() + alone.postgres_us(), "µs");
-    let wal = alone.each(alone.wal as f64);
+    let wal = alone.counted(|counted| counted.wal_bytes);
     section.say("WAL of an event that nobody gets", wal, "bytes");
-    section.say("WAL of a delivery besides, published singly", one.each(one.wal as f64) - wal, "bytes");
-    let each = ten.each(ten.wal as f64) - wal / FAN_OUT as f64;
-    section.say("WAL of a delivery besides, to 10 endpoints", each, "bytes");
     for (name, cost) in &runs {
-        section.say(format!("transactions, {name}"), cost.each(cost.transactions as f64), "");
+        let events = cost.events as f64 / cost.deliveries as f64;
+        let besides = cost.counted(|counted| counted.wal_bytes) - wal * events;
+        section.say(format!("WAL of a delivery besides, {name}"), besides, "bytes");
+        let images = cost.counted(|counted| counted.page_images);
+        section.say(format!("pages written whole after a checkpoint, {name}"), images, "");
+        let transactions = cost.counted(|counted| counted.transactions);
+        section.say(format!("transactions, {name}"), transactions, "");
     }
     section.print();
     report.push(section);
@@ -110,7 +119,7 @@ async fn run(bench: &mut Bench, (request, connections): (Request, usize), fan_ou
     bench.sink.wait_for(warm.0 * request.events() * fan_out).await;
     bench.program.idle().await;
     bench.program.run("CHECKPOINT").await;
-    let (wal, transactions) = bench.program.counters().await;
+    let counted_before = bench.program.counters().await;
     bench.sink.begin(None);
     let before = Usage::of(bench.program.pid, bench.program.postmaster);
     let (until, started) = (bench.until(), Instant::now());
@@ -120,15 +129,7 @@ async fn run(bench: &mut Bench, (request, connections): (Request, usize), fan_ou
     let wall = started.elapsed();
     bench.program.idle().await;
     let after = Usage::of(bench.program.pid, bench.program.postmaster);
-    let (wal_after, transactions_after) = bench.program.counters().await;
+    let counted_after = bench.program.counters().await;
     bench.sink.begin(None);
-    Cost {
-        events,
-        deliveries: events * fan_out,
-        wall,
-        before,
-        after,
-        wal: wal_after - wal,
-        transactions: transactions_after - transactions,
-    }
+    Cost { events, deliveries: events * fan_out, wall, before, after, counted_before, counted_after }
 }
