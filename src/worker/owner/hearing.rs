@@ -12,7 +12,7 @@ use super::{
         keeper::Tenure,
         reading::Found,
         retry::Next,
-        scheduler::{Micros, Sign, Terms},
+        scheduler::{LATE_COMMIT, Micros, Sign, Terms},
     },
     Attempted, Loaded, Message, Owner, Targets,
 };
@@ -22,9 +22,6 @@ use crate::{
     types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
-/// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
-/// far back.
-const LATE_COMMIT: Duration = Duration::from_secs(60);
 /// Lanes and targets that were not used for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Why a delivery fails whose sending has killed the process again and again.
@@ -122,8 +119,7 @@ impl Owner {
 
     /// Rows of publishes that are not older than this may still turn up below their neighbours.
     pub(super) fn late_bound(&self) -> Uuid {
-        let late_us = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or_default();
-        Timestamp::from_unix_us(self.now() - late_us).lowest_id()
+        Timestamp::from_unix_us(self.now() - LATE_COMMIT).lowest_id()
     }
 
     pub(super) fn doubt(&mut self, endpoint: EndpointId, after: Uuid, now: Micros) {

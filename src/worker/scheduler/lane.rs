@@ -5,18 +5,20 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::{
-    Micros, Terms,
+    LATE_COMMIT, Micros, Terms,
     breaker::Breaker,
     line::Place,
     share::{Share, Usual},
 };
 use crate::{
-    queue::{Row, Turn, handoff::Parcel},
-    types::{EventId, TenantId},
+    queue::{Row, Turn, handoff::Parcel, refill::LaneRoom},
+    types::{EndpointId, EventId, TenantId, Timestamp},
 };
 
 /// What a row takes besides its event's data.
 const ROW_BYTES: usize = 512;
+/// No row is due before.
+pub const EVER: Micros = 0;
 
 pub struct Lane {
     pub terms: Option<Terms>,
@@ -37,6 +39,8 @@ pub struct Lane {
     pub more: bool,
     /// When to look for timed rows.
     pub timed_at: Option<Micros>,
+    /// Timed rows that are due before have been taken in, or are gone.
+    pub timed_from: Micros,
     pub in_hungry: bool,
     /// A refill of this lane is under way; the cursor that doubts meanwhile ask for.
     reading: bool,
@@ -70,6 +74,7 @@ impl Lane {
             cursor: Uuid::nil(),
             more: false,
             timed_at: None,
+            timed_from: EVER,
             in_hungry: false,
             reading: false,
             doubt_after: None,
@@ -146,7 +151,8 @@ impl Lane {
     pub fn give_up(&mut self, now: Micros) -> usize {
         let freed = self.clear(now);
         self.terms = None;
-        (self.cursor, self.more, self.timed_at, self.doubt_after) = (Uuid::nil(), false, None, None);
+        (self.cursor, self.more, self.doubt_after) = (Uuid::nil(), false, None);
+        (self.timed_at, self.timed_from) = (None, EVER);
         self.foreign = true;
         freed
     }
@@ -165,13 +171,18 @@ impl Lane {
         }
     }
 
+    /// There may be a row that is due at this time.
     pub fn look_for_timed(&mut self, at: Micros) {
         self.timed_at = Some(self.timed_at.map_or(at, |other| other.min(at)));
+        self.timed_from = self.timed_from.min(at);
     }
 
+    /// Fresh rows above `after` may be missing here, and timed ones: of any time where all fresh ones may be, else of
+    /// those that commit late.
     pub fn doubt(&mut self, after: Uuid, now: Micros) {
         self.miss(after);
         self.look_for_timed(now);
+        self.timed_from = self.timed_from.min(if after.is_nil() { EVER } else { now - LATE_COMMIT });
     }
 
     /// Whether an offered row can be taken in as it is: nothing below it is missing.
@@ -194,27 +205,43 @@ impl Lane {
         (self.ready.len() <= room / 2).then_some(at)
     }
 
-    /// Begins a refill: how many rows to read, fresh and timed ones.
-    pub fn begin_reading(&mut self, room: usize, now: Micros) -> (u32, u32) {
+    /// Begins a refill: what to read.
+    pub fn begin_reading(&mut self, endpoint_id: EndpointId, room: usize, now: Micros) -> LaneRoom {
         // What is known is read again: it must not use up the room of what is not.
         let room = if self.breaker.is_open() { 1 } else { room };
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let timed = self.timed_at.is_some_and(|at| at <= now);
-        let rows = (if self.more { most } else { 0 }, if timed { most } else { 0 });
+        let room = LaneRoom {
+            endpoint_id,
+            after: self.cursor,
+            fresh: if self.more { most } else { 0 },
+            due_from: Timestamp::from_unix_us(self.timed_from),
+            timed: if timed { most } else { 0 },
+        };
         if timed {
-            self.timed_at = None;
+            // What is due from now on, and what is told of meanwhile, is read the next time.
+            (self.timed_at, self.timed_from) = (None, now);
         }
         self.more = false;
         self.reading = true;
-        rows
+        room
     }
 
-    /// Ends it; fresh rows above the lowest of `unread` are still to be read.
-    pub fn end_reading(&mut self, unread: impl Iterator<Item = Uuid>) {
+    /// Ends it; fresh rows above the lowest of `unread` are still to be read, and timed ones from `unread_from` on.
+    pub fn end_reading(
+        &mut self,
+        unread: impl Iterator<Item = Uuid>,
+        unread_from: Option<Micros>,
+        now: Micros,
+    ) {
         self.reading = false;
         for after in self.doubt_after.take().into_iter().chain(unread) {
             self.miss(after);
+        }
+        if let Some(from) = unread_from {
+            self.look_for_timed(now);
+            self.timed_from = self.timed_from.min(from);
         }
     }
 

@@ -45,6 +45,10 @@ pub use turns::{Start, Started};
 /// Microseconds of database time.
 pub type Micros = i64;
 
+/// A row commits within this time of the moment at which its id was minted or its due time set; those that come later than
+/// their neighbours are looked for this far back.
+pub const LATE_COMMIT: Micros = 60_000_000;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Attempts at once.

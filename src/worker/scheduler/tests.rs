@@ -467,3 +467,50 @@ fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
     assert_eq!(scheduler.next_alarm(), None);
     assert_eq!(scheduler.refills(REFILL, 2 * SECOND).len(), 1);
 }
+
+/// From when on due rows are read, if they are.
+fn due_from(scheduler: &mut Scheduler, found: Vec<Parcel>, now: Micros) -> Option<Micros> {
+    let rooms = scheduler.refills(REFILL, now);
+    let from = rooms.first().filter(|room| room.timed > 0).map(|room| room.due_from.unix_us());
+    scheduler.refilled(&rooms, Some(Refill { parcels: found, ..Refill::default() }), now);
+    from
+}
+
+#[test]
+fn due_rows_are_read_from_where_all_before_are_known() {
+    let (mut scheduler, lane) = (scheduler(&[(1, OPEN)]), endpoint(1));
+    let at = 1_000 * SECOND;
+    scheduler.doubt(lane, Uuid::nil(), at);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), at), Some(0), "whoever is sure of nothing reads all");
+    scheduler.doubt(lane, Uuid::max(), at + 30 * SECOND);
+    let late = at + 30 * SECOND - LATE_COMMIT;
+    assert_eq!(due_from(&mut scheduler, Vec::new(), at + 30 * SECOND), Some(late), "rows may commit late");
+
+    // More are due than there is room for: the next read begins with the last one that was found.
+    scheduler.finished(turn(1, 9, 0, None).row.turn(), Some(at + 200 * SECOND), at + 40 * SECOND);
+    let now = at + 300 * SECOND;
+    let due = |number: u32| turn(1, number, 1, Some(at + (200 + Micros::from(number)) * SECOND));
+    let found = (1..=4).map(due).collect();
+    assert_eq!(due_from(&mut scheduler, found, now), Some(at + 30 * SECOND), "the last complete read");
+    assert_eq!(sent(&mut scheduler, now).len(), 4);
+    assert_eq!(due_from(&mut scheduler, vec![due(4)], now), Some(at + 204 * SECOND));
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), None, "that was all");
+
+    // What is told of while a read is under way is older than where the next would begin.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.finished(turn(1, 1, 1, None).row.turn(), Some(now - 90 * SECOND), now);
+    scheduler.refilled(&rooms, Some(Refill::default()), now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(now - 90 * SECOND));
+    // One that fails is as if it had not been.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.refilled(&rooms, None, now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(now - LATE_COMMIT));
+    // One whose rows may be others by now, too.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.clear_lane(lane, now);
+    scheduler.refilled(&rooms, Some(Refill::default()), now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(0));
+}
