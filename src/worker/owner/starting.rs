@@ -207,8 +207,10 @@ impl Owner {
         let full = std::mem::take(&mut self.full_sweep) || self.sweeps.is_multiple_of(FULL_SWEEP_EVERY);
         self.sweeps = self.sweeps.wrapping_add(1);
         let pool = self.parts.pools.engine.clone();
+        let owned = (0..).zip(&self.owned).filter(|(_, owned)| **owned);
+        let mine: Vec<Shard> = owned.map(|(column, _)| Shard::from_column(column)).collect();
         self.tell_later(async move {
-            let lanes = refill::waiting_lanes(&pool).await;
+            let lanes = refill::waiting_lanes(&pool, &mine).await;
             if let Err(error) = &lanes {
                 tracing::warn!(%error, "the queue could not be swept");
                 sleep(TRY_AGAIN).await;

@@ -1,18 +1,18 @@
 //! What reading the queue costs: the same however many rows wait, and little more among rows that are dead but can't be
 //! removed. Apart from the other tests, for the time that it takes (`cargo test --test it -- --ignored plans`).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use posthaste::{
     db::{self, Pools},
     queue::refill::{self, LaneRoom},
-    types::{EndpointId, Timestamp},
+    types::{EndpointId, SHARD_COUNT, Shard, Timestamp},
 };
 use uuid::Uuid;
 
 use crate::helpers::{
     cluster::{fresh_database, superuser},
-    explain::Explainer,
+    explain::{Explained, Explainer},
     sql::Sql,
 };
 
@@ -90,6 +90,16 @@ impl Stage {
         holder
     }
 
+    /// The lanes that a sweep of these shards finds, and the pages that it looks at.
+    async fn sweep(&self, shards: &[Shard]) -> (BTreeSet<EndpointId>, i64) {
+        self.explainer.take();
+        let lanes = refill::waiting_lanes(&self.pools.engine, shards).await.unwrap();
+        let pages = self.explainer.take().iter().map(Explained::buffers).sum();
+        let found: BTreeSet<EndpointId> = lanes.iter().copied().collect();
+        assert_eq!(found.len(), lanes.len(), "each once");
+        (found, pages)
+    }
+
     async fn read(&self, room: LaneRoom) -> i64 {
         let lanes: Vec<LaneRoom> =
             self.lanes.iter().map(|lane| LaneRoom { endpoint_id: *lane, ..room }).collect();
@@ -101,6 +111,27 @@ impl Stage {
         assert!(scanned.is_empty(), "reads {scanned:?} from end to end");
         explained.iter().map(|one| one.buffers()).sum()
     }
+}
+
+#[tokio::test]
+async fn a_sweep_looks_at_one_row_of_each_lane_of_its_own_shards() {
+    let mut stage = Stage::set().await;
+    stage.fill(FEW_ROWS / 10, 0, "NULL").await;
+    let all: Vec<Shard> = (0..i32::from(SHARD_COUNT)).map(Shard::from_column).collect();
+    let half: Vec<Shard> = all.iter().copied().filter(|shard| shard.column() % 2 == 0).collect();
+    let one = vec![stage.lanes[0].shard()];
+    stage.sweep(&all).await;
+    let mut costs = Vec::new();
+    for shards in [&all, &half, &one, &Vec::new()] {
+        let (found, pages) = stage.sweep(shards).await;
+        let wanted = stage.lanes.iter().filter(|lane| shards.contains(&lane.shard()));
+        assert_eq!(found, wanted.copied().collect());
+        costs.push(pages);
+    }
+    println!("a sweep over {LANES} lanes: {costs:?} pages, of all shards, half of them, one, none");
+    // The way down the index, and its leaf's neighbour where the lane ends with the leaf.
+    assert!(costs[0] <= 5 * i64::try_from(LANES).unwrap(), "{costs:?}");
+    assert!(costs.is_sorted_by(|more, fewer| more >= fewer), "{costs:?}");
 }
 
 #[tokio::test]
