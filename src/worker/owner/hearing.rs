@@ -111,7 +111,7 @@ impl Owner {
         self.scheduler.drop_shards(|shard| leaving.contains(&shard), now);
         self.cleared.retain(|endpoint| !is_left(endpoint));
         self.targets.retain(|endpoint, _| !is_left(endpoint));
-        self.plans.retain(|(endpoint, _), _| !is_left(endpoint));
+        self.plans.retain(|endpoint, _| !is_left(endpoint));
         self.wanted.retain(|endpoint| !is_left(endpoint));
         self.gone.retain(|endpoint, _| !is_left(endpoint));
         self.leave.told(shards);
@@ -195,7 +195,7 @@ impl Owner {
     pub(super) fn know(&mut self, asked: &[EndpointId], mut targets: Targets, now: Micros) {
         // What has been left meanwhile is read anew should it come back.
         for endpoint in asked.iter().filter(|endpoint| self.owned[endpoint.shard().index()]) {
-            self.plans.retain(|(known, _), _| known != endpoint);
+            self.plans.remove(endpoint);
             let is_news = |written: &Option<u64>| written.is_some_and(|load| load < self.loads);
             if self.gone.get(endpoint).is_some_and(|(_, written)| is_news(written)) {
                 self.gone.remove(endpoint);
@@ -245,12 +245,15 @@ impl Owner {
         };
         let after = if full { Uuid::nil() } else { self.late_bound() };
         for endpoint in lanes {
-            self.doubt(endpoint, after, now);
+            if self.owns(endpoint) {
+                self.scheduler.sweep(endpoint, after, now);
+                self.introduce(endpoint, now);
+            }
         }
         let forget_us = i64::try_from(FORGET_AFTER.as_micros()).unwrap_or_default();
         for endpoint in self.scheduler.retire(now - forget_us) {
             self.targets.remove(&endpoint);
-            self.plans.retain(|(known, _), _| *known != endpoint);
+            self.plans.remove(&endpoint);
         }
     }
 
@@ -277,7 +280,7 @@ impl Owner {
                     self.scheduler.configure(row.endpoint_id, held, now);
                     self.gone.insert(row.endpoint_id, (row.turn(), None));
                     self.targets.remove(&row.endpoint_id);
-                    self.plans.retain(|(known, _), _| *known != row.endpoint_id);
+                    self.plans.remove(&row.endpoint_id);
                 }
                 self.write(Item {
                     node: self.node,

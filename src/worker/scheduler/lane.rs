@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     LATE_COMMIT, Micros, Terms,
     breaker::Breaker,
+    hunger::Hunger,
     line::Place,
     share::{Share, Usual},
 };
@@ -41,7 +42,10 @@ pub struct Lane {
     pub timed_at: Option<Micros>,
     /// Timed rows that are due before have been taken in, or are gone.
     pub timed_from: Micros,
-    pub in_hungry: bool,
+    /// How it stands in line to be read.
+    pub hunger: Option<Hunger>,
+    /// A sweep asks to read it: fresh rows above this, timed ones from then on.
+    swept: Option<(Uuid, Micros)>,
     /// A refill of this lane is under way; the cursor that doubts meanwhile ask for.
     reading: bool,
     doubt_after: Option<Uuid>,
@@ -75,7 +79,8 @@ impl Lane {
             more: false,
             timed_at: None,
             timed_from: EVER,
-            in_hungry: false,
+            hunger: None,
+            swept: None,
             reading: false,
             doubt_after: None,
             alarm_at: None,
@@ -152,7 +157,7 @@ impl Lane {
         let freed = self.clear(now);
         self.terms = None;
         (self.cursor, self.more, self.doubt_after) = (Uuid::nil(), false, None);
-        (self.timed_at, self.timed_from) = (None, EVER);
+        (self.timed_at, self.timed_from, self.swept) = (None, EVER, None);
         self.foreign = true;
         freed
     }
@@ -182,7 +187,19 @@ impl Lane {
     pub fn doubt(&mut self, after: Uuid, now: Micros) {
         self.miss(after);
         self.look_for_timed(now);
-        self.timed_from = self.timed_from.min(if after.is_nil() { EVER } else { now - LATE_COMMIT });
+        self.timed_from = self.timed_from.min(doubted_from(after, now));
+    }
+
+    /// A sweep doubts it, for when nothing is more urgent.
+    pub fn sweep(&mut self, after: Uuid, now: Micros) {
+        // From where it stands now: what is offered until it is read moves the cursor on.
+        let (after, from) = (after.min(self.cursor), doubted_from(after, now));
+        self.swept = Some(self.swept.map_or((after, from), |(other, since)| (other.min(after), since.min(from))));
+    }
+
+    /// Whether fresh rows may be there that have not been read.
+    pub fn may_have_more(&self) -> bool {
+        self.more || self.swept.is_some()
     }
 
     /// Whether an offered row can be taken in as it is: nothing below it is missing.
@@ -194,10 +211,18 @@ impl Lane {
     /// When to read, where there is something to read and half of the room is free. While the breaker is open, nothing is
     /// held but what may be sent now.
     pub fn reads_at(&self, room: usize) -> Option<Micros> {
+        self.may_read_at(if self.more { Micros::MIN } else { self.timed_at? }, room)
+    }
+
+    /// The same for what a sweep has found.
+    pub fn reads_swept_at(&self, room: usize) -> Option<Micros> {
+        self.swept.and_then(|_| self.may_read_at(Micros::MIN, room))
+    }
+
+    fn may_read_at(&self, at: Micros, room: usize) -> Option<Micros> {
         if self.reading || self.terms.is_none_or(|terms| terms.held) {
             return None;
         }
-        let at = if self.more { Micros::MIN } else { self.timed_at? };
         if self.breaker.is_open() {
             let is_parked = self.in_flight == 0 && self.ready.is_empty();
             return is_parked.then(|| at.max(self.breaker.next_at()));
@@ -207,6 +232,11 @@ impl Lane {
 
     /// Begins a refill: what to read.
     pub fn begin_reading(&mut self, endpoint_id: EndpointId, room: usize, now: Micros) -> LaneRoom {
+        if let Some((after, from)) = self.swept.take() {
+            self.miss(after);
+            self.look_for_timed(now);
+            self.timed_from = self.timed_from.min(from);
+        }
         // What is known is read again: it must not use up the room of what is not.
         let room = if self.breaker.is_open() { 1 } else { room };
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
@@ -246,8 +276,13 @@ impl Lane {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.known.is_empty() && !self.reading && (self.is_held() || (!self.more && self.timed_at.is_none()))
+        self.known.is_empty() && !self.reading && (self.is_held() || (!self.may_have_more() && self.timed_at.is_none()))
     }
+}
+
+/// From when on timed rows may be missing where fresh ones above `after` may be.
+fn doubted_from(after: Uuid, now: Micros) -> Micros {
+    if after.is_nil() { EVER } else { now - LATE_COMMIT }
 }
 
 /// Bytes of a row that is held, with what is kept about it.

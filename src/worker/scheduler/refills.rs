@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{Micros, Reader, Scheduler, lane::EVER};
+use super::{Micros, Reader, Scheduler, hunger::Hunger, lane::EVER};
 use crate::{
     queue::{Row, handoff::Parcel, refill::LaneRoom},
     types::EndpointId,
 };
+
+/// One part of so many of a refill's lanes is for those that a sweep has found.
+const SWEPT: usize = 5;
 
 /// What a refill found.
 #[derive(Default)]
@@ -37,20 +40,32 @@ impl Scheduler {
             return rooms;
         }
         self.tick(now);
-        let room = self.lane_room();
-        while rooms.len() < self.limits.refill_lanes {
-            let Some(endpoint) = self.hungry.pop_front() else { break };
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            lane.in_hungry = false;
-            if lane.reads_at(room).is_some_and(|at| at <= now) {
-                rooms.push(lane.begin_reading(endpoint, room, now));
-            }
+        let most = self.limits.refill_lanes;
+        for (hunger, most) in
+            [(Hunger::Hurried, most - most.div_ceil(SWEPT)), (Hunger::Swept, most), (Hunger::Hurried, most)]
+        {
+            self.take_hungry(hunger, most, &mut rooms, now);
         }
         if !rooms.is_empty() {
             self.refill = Some(reader);
             self.readers.begin(reader);
         }
         rooms
+    }
+
+    /// Takes lanes out of line until there are so many.
+    fn take_hungry(&mut self, hunger: Hunger, most: usize, rooms: &mut Vec<LaneRoom>, now: Micros) {
+        let room = self.lane_room();
+        while rooms.len() < most {
+            let Some(endpoint) = self.hungry.pop(hunger) else { return };
+            let lane = self.lanes.get_mut(&endpoint).filter(|lane| lane.hunger == Some(hunger));
+            let Some(lane) = lane else { continue };
+            lane.hunger = None;
+            let at = lane.reads_at(room).into_iter().chain(lane.reads_swept_at(room)).min();
+            if at.is_some_and(|at| at <= now) {
+                rooms.push(lane.begin_reading(endpoint, room, now));
+            }
+        }
     }
 
     /// The answer to [`Scheduler::refills`], or its failure (`None`: look again). Answers the rows that can't be sent any

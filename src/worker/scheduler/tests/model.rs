@@ -492,7 +492,8 @@ impl World {
         self.untold = None;
         let lanes: BTreeSet<EndpointId> = self.rows.keys().map(|(lane, _)| *lane).collect();
         for lane in lanes {
-            self.doubt(lane, after);
+            self.scheduler.sweep(lane, after, self.now);
+            self.introduce(lane);
         }
     }
 
