@@ -2,7 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     net::TcpListener,
@@ -45,6 +45,9 @@ const LAST_SCRAPE_WITHIN: Duration = Duration::from_secs(1);
 const CALLERS_PART: usize = 4;
 /// Connections at once to the metrics' own listener.
 const MAX_SCRAPERS: usize = 16;
+/// What works through a pooler, and what to do about the rest.
+const BEHIND_POOLER: &str = "only `posthaste api` works behind one (PgBouncer in transaction mode, for instance), after `posthaste migrate`; \
+                             give everything else the address of Postgres itself";
 const OPERATOR_KEY_FILE: &str = "operator.key";
 const MASTER_KEY_FILE: &str = "master.key";
 
@@ -94,8 +97,17 @@ impl Database {
     /// Applies what is missing; the partitions of today included.
     pub async fn migrate(&self) -> anyhow::Result<Pools> {
         let pools = db::connect(self.options.clone()).await?;
-        MIGRATOR.run(&pools.api).await.context("the migrations could not be applied")?;
-        db::check_roles(&pools.api).await?;
+        if pools.api.is_shared() {
+            // Of a database that is bare nobody knows how far it is.
+            let is_migrated = db::is_migrated(&mut *pools.api.lease().await?).await.unwrap_or(false);
+            ensure!(
+                is_migrated,
+                "the database is not migrated, and DATABASE_URL leads through a connection pooler: {BEHIND_POOLER}"
+            );
+        } else {
+            MIGRATOR.run(pools.api.pool()).await.context("the migrations could not be applied")?;
+        }
+        db::check_roles(&mut *pools.api.lease().await?).await?;
         let mut transaction = pools.api.begin().await?;
         partitions::ensure_now(&mut transaction).await.context("today's partitions could not be made")?;
         transaction.commit().await?;
@@ -104,6 +116,10 @@ impl Database {
 
     /// One connection, to whatever schema is there, that sees every tenant.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        ensure!(
+            !db::is_shared(&self.options).await?,
+            "DATABASE_URL leads through a connection pooler: {BEHIND_POOLER}"
+        );
         let mut connection = self.options.connect().await.context("the database can't be reached")?;
         db::check_roles(&mut connection).await?;
         Ok(connection)
@@ -172,6 +188,10 @@ impl App {
         let metrics_address = scrapes.as_ref().map(TcpListener::local_addr).transpose()?;
         let database = Database::open(settings, progress).await?;
         let pools = database.migrate().await?;
+        ensure!(
+            !(roles.worker && pools.api.is_shared()),
+            "DATABASE_URL leads through a connection pooler, and a worker's settings did not arrive: {BEHIND_POOLER}"
+        );
         let operator = operator_key(settings)?;
         let vault = Arc::new(vault(settings)?);
         let policy = Arc::new(Policy::new(PolicySettings {
@@ -209,10 +229,10 @@ impl App {
             workers.spawn(worker::run(parts, stop_work.clone()));
             let announcer = Announcer::new(&pools, formats.clone());
             workers.spawn(announcer.run(stop_work.clone()));
-            workers.spawn(maintenance::jobs::run(pools.api.clone(), stop_work.clone()));
+            workers.spawn(maintenance::jobs::run(pools.api.pool().clone(), stop_work.clone()));
             let retention_days = settings.retention_days;
             workers.spawn(maintenance::run(
-                pools.api.clone(),
+                pools.api.pool().clone(),
                 pools.clock.clone(),
                 retention_days,
                 stop_work.clone(),

@@ -18,7 +18,8 @@ pub const RATE_LIMIT_PER_S_DEFAULT: u32 = 500;
 /// What the program can be told. Every setting is a flag and an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Postgres (14 or newer) to use; without it, a private one is run under the data directory
+    /// Postgres (14 or newer) to use, for `api` also through PgBouncer; without it, a private one is run under the data
+    /// directory
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
 

@@ -20,7 +20,7 @@ pub async fn measure(bench: &mut Bench, report: &mut Vec<Section>) {
     bench.program.run("CREATE DATABASE bench_claims").await;
     let options = bench.program.options().database("bench_claims");
     let pools = db::connect(options.clone()).await.unwrap();
-    MIGRATOR.run(&pools.api).await.unwrap();
+    MIGRATOR.run(pools.api.pool()).await.unwrap();
     let mut sql = PgConnection::connect_with(&options).await.unwrap();
     let lanes: Vec<LaneRoom> = (0..LANES).map(|_| lane(&pools)).collect();
     let about = format!("pages of 8 KiB looked at to read {ROWS_A_LANE} rows of each of {LANES} lanes");

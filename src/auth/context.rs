@@ -3,11 +3,11 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use moka::future::Cache;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::PgTransaction;
 
 use super::{keys::KeyHash, queries::StoredKey};
 use crate::{
-    db::{self, TenantPool},
+    db::{self, SharedPool, TenantPool},
     egress::Policy,
     format_book::FormatBook,
     queue::control::Owners,
@@ -25,7 +25,7 @@ pub struct Context(Arc<Parts>);
 
 pub struct Parts {
     /// Sees every tenant: for keys, and for the operator.
-    pub(super) pool: PgPool,
+    pub(super) pool: SharedPool,
     tenants: TenantPool,
     pub owners: Owners,
     pub clock: Clock,
@@ -41,7 +41,7 @@ pub struct Parts {
 
 /// What a [`Context`] is made of.
 pub struct ContextParts {
-    pub pool: PgPool,
+    pub pool: SharedPool,
     pub tenants: TenantPool,
     pub clock: Clock,
     pub vault: Arc<Vault>,
@@ -85,7 +85,7 @@ impl Context {
 impl Parts {
     /// Whether Postgres answers, and has what this program needs.
     pub async fn is_migrated(&self) -> sqlx::Result<bool> {
-        db::is_migrated(&self.pool).await
+        db::is_migrated(&mut *self.pool.lease().await?).await
     }
 
     /// A transaction behind the tenant's wall: the one way to the database that a handler of tenants has. Whoever only reads

@@ -10,7 +10,6 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, header, request::Parts},
 };
-use sqlx::PgPool;
 
 use super::{
     context::Context,
@@ -18,6 +17,7 @@ use super::{
     queries::{self, StoredKey},
 };
 use crate::{
+    db::SharedPool,
     types::{KeyId, TenantId},
     web::{ApiError, headers::only, request::RequestId},
 };
@@ -88,7 +88,7 @@ pub struct PastTenant<S> {
 /// The operator, for whom there are no walls.
 pub struct Operator {
     pub actor: Actor,
-    pub pool: PgPool,
+    pub pool: SharedPool,
 }
 
 /// A publisher: as `Tenant<Publish>`, with a key that may be a remembered one. The statement that publishes must check
@@ -105,7 +105,7 @@ impl Publisher {
         context.keys.invalidate(&self.hash).await;
         match self.actor.key_id {
             None => Ok(true),
-            Some(_) => Ok(queries::find_live(&context.pool, &self.hash).await?.is_some()),
+            Some(_) => Ok(queries::find_live(&mut *context.pool.lease().await?, &self.hash).await?.is_some()),
         }
     }
 }
@@ -149,7 +149,8 @@ async fn identify(
         }
         return Ok((Identity::Key(key), hash));
     }
-    let key = Arc::new(queries::find_live(&context.pool, &hash).await?.ok_or(UNKNOWN_KEY)?);
+    let key =
+        Arc::new(queries::find_live(&mut *context.pool.lease().await?, &hash).await?.ok_or(UNKNOWN_KEY)?);
     if remembered {
         context.keys.insert(hash, Arc::clone(&key)).await;
     }
@@ -171,7 +172,9 @@ async fn tenant_of(
     let named = named_tenant(&parts.headers)?;
     match (identity, named) {
         (Identity::Operator, None) => Ok(None),
-        (Identity::Operator, Some(tenant)) if queries::tenant_exists(&context.pool, tenant).await? => {
+        (Identity::Operator, Some(tenant))
+            if queries::tenant_exists(&mut *context.pool.lease().await?, tenant).await? =>
+        {
             Ok(Some(tenant))
         }
         (Identity::Operator, Some(_)) => Err(ApiError::NotFound),
@@ -237,7 +240,7 @@ where
         let context = Context::from_ref(state);
         let (identity, _) = identify(parts, &context, false).await?;
         if let (Identity::Operator, Some(id)) = (&identity, named_tenant(&parts.headers)?)
-            && queries::tenant_existed(&context.pool, id).await?
+            && queries::tenant_existed(&mut *context.pool.lease().await?, id).await?
         {
             return Ok(Self { id, scope: PhantomData });
         }

@@ -3,9 +3,11 @@
 pub mod embedded;
 pub mod horizon;
 mod pool;
+mod shared;
 mod wall;
 
-pub use pool::{Pools, PoolsError, connect};
+pub use pool::{Pools, PoolsError, connect, is_shared};
+pub use shared::SharedPool;
 pub use wall::{TenantPool, check_roles};
 
 /// Applied in order at every start; see `migrations/README.md`.

@@ -7,8 +7,9 @@
 //!
 //! What it does not do: stop somebody who can send SQL of their own. `RESET ROLE` is open to whoever logged in.
 
-use sqlx::{AssertSqlSafe, PgExecutor, PgPool, PgTransaction};
+use sqlx::{PgExecutor, PgPool, PgTransaction};
 
+use super::shared::SharedPool;
 use crate::types::TenantId;
 
 /// What tenants' requests run as.
@@ -21,27 +22,26 @@ const ENGINE_ROLE: &str = "posthaste_engine";
 /// Apart from those of the engine: plans are made for a role, and a statement that both prepared would be planned anew each time
 /// that its connection changes hands.
 #[derive(Clone, Debug)]
-pub struct TenantPool(PgPool);
+pub struct TenantPool(SharedPool);
 
 impl TenantPool {
-    pub(super) fn new(pool: PgPool) -> Self {
+    pub(super) fn new(pool: SharedPool) -> Self {
         Self(pool)
     }
 
     /// Opens a transaction of this tenant. Dropped, it changes nothing.
     pub async fn begin(&self, tenant: TenantId) -> sqlx::Result<PgTransaction<'static>> {
-        // One message. `BEGIN` comes last, and takes what was set before it into its transaction: if the role is refused,
-        // none is left open. A UUID needs no quoting.
-        let begin = format!(
-            "SELECT set_config('role', '{TENANT_ROLE}', true), set_config('posthaste.tenant', '{}', true); BEGIN",
+        // A UUID needs no quoting.
+        let wall = format!(
+            "SELECT set_config('role', '{TENANT_ROLE}', true), set_config('posthaste.tenant', '{}', true);",
             tenant.uuid()
         );
-        self.0.begin_with(AssertSqlSafe(begin)).await
+        self.0.begin_with(&wall).await
     }
 
     /// For metrics, and to close it.
     pub fn pool(&self) -> &PgPool {
-        &self.0
+        self.0.pool()
     }
 }
 

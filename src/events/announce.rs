@@ -89,7 +89,7 @@ enum Announced {
 impl Announcer {
     pub fn new(pools: &Pools, formats: FormatBook) -> Self {
         let routing = RoutingTable::new(pools.tenants.clone(), formats);
-        Self { pool: pools.api.clone(), clock: pools.clock.clone(), routing }
+        Self { pool: pools.api.pool().clone(), clock: pools.clock.clone(), routing }
     }
 
     pub async fn run(self, stop: CancellationToken) {
@@ -142,7 +142,8 @@ impl Announcer {
         let rings = events.iter().flat_map(|event| {
             event.deliveries.iter().map(|delivery| Ring::of_fresh(delivery.endpoint_id, event.id))
         });
-        bell::ring(&self.pool, &rings.collect::<Vec<_>>()).await?;
+        let rings: Vec<Ring> = rings.collect();
+        bell::ring(&mut *self.pool.acquire().await?, &rings).await?;
         Ok(Announced::Some)
     }
 

@@ -5,7 +5,6 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-use sqlx::PgPool;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
@@ -13,6 +12,7 @@ use tokio::sync::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    db::SharedPool,
     queue::{
         Cause, Row,
         handoff::{Handoff, Parcel},
@@ -41,13 +41,13 @@ struct Submission {
 #[derive(Clone)]
 pub struct Ingest {
     sender: mpsc::Sender<Submission>,
-    pool: PgPool,
+    pool: SharedPool,
     handoff: Handoff,
 }
 
 impl Ingest {
     /// Starts the batcher; it ends when `stop` is called and all that waits is stored.
-    pub fn start(pool: PgPool, handoff: Handoff, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub fn start(pool: SharedPool, handoff: Handoff, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let ingest = Self { sender, pool, handoff };
         let batcher = Batcher { pool: ingest.pool.clone(), handoff: ingest.handoff.clone(), receiver };
@@ -128,7 +128,7 @@ fn told(error: sqlx::Error) -> ApiError {
 }
 
 struct Batcher {
-    pool: PgPool,
+    pool: SharedPool,
     handoff: Handoff,
     receiver: mpsc::Receiver<Submission>,
 }
@@ -181,10 +181,7 @@ impl Batcher {
         let mut parts = vec![events];
         while let Some(part) = parts.pop() {
             let started = Instant::now();
-            let stored = match self.pool.acquire().await {
-                Ok(mut connection) => ingest::ingest(&mut connection, part).await,
-                Err(error) => Err(error),
-            };
+            let stored = self.store_part(part).await;
             if let Ok(stored) = &stored {
                 count(stored, started);
             }
@@ -206,6 +203,13 @@ impl Batcher {
             }
         }
         outcomes
+    }
+
+    async fn store_part(&self, events: &[NewEvent]) -> sqlx::Result<Vec<Ingested>> {
+        let mut lease = self.pool.lease().await?;
+        let stored = ingest::ingest(&mut lease, events).await?;
+        lease.commit().await?;
+        Ok(stored)
     }
 }
 

@@ -86,7 +86,8 @@ async fn give_up(pool: &PgPool, tenant: TenantId, id: JobId, error: &sqlx::Error
 /// Tells the owners; their next sweep finds what they are not told of.
 async fn ring(pool: &PgPool, endpoints: &[EndpointId]) {
     let rings: Vec<Ring> = endpoints.iter().copied().map(Ring::of_timed).collect();
-    if let Err(error) = bell::ring(pool, &rings).await {
+    let ringing = async { bell::ring(&mut *pool.acquire().await?, &rings).await };
+    if let Err(error) = ringing.await {
         tracing::warn!(%error, "owners could not be told of rows that a job has queued");
     }
 }

@@ -5,13 +5,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::handoff::{Handed, Parcel};
-use crate::types::{EndpointId, EventId};
+use crate::{
+    db::SharedPool,
+    types::{EndpointId, EventId},
+};
 
 /// Channel of the notifications; the payload is rings, separated by spaces.
 pub const BELL_CHANNEL: &str = "posthaste_bell";
@@ -55,17 +58,17 @@ impl Ring {
 }
 
 /// Rings at once.
-pub async fn ring(db: &PgPool, rings: &[Ring]) -> sqlx::Result<()> {
+pub async fn ring(db: &mut PgConnection, rings: &[Ring]) -> sqlx::Result<()> {
     for some in rings.chunks(RINGS_MAX) {
         let texts: Vec<String> =
             some.iter().map(|ring| format!("{}:{}", ring.endpoint_id.uuid(), ring.above)).collect();
-        sqlx::query!("SELECT pg_notify($1, $2)", BELL_CHANNEL, texts.join(" ")).execute(db).await?;
+        sqlx::query!("SELECT pg_notify($1, $2)", BELL_CHANNEL, texts.join(" ")).execute(&mut *db).await?;
     }
     Ok(())
 }
 
 /// Gathers rings, one an endpoint, until every sender is gone.
-pub async fn run(pool: PgPool, mut rings: mpsc::UnboundedReceiver<Ring>) {
+pub async fn run(pool: SharedPool, mut rings: mpsc::UnboundedReceiver<Ring>) {
     let mut gathered = Vec::new();
     while rings.recv_many(&mut gathered, usize::MAX >> 1).await > 0 {
         let mut lowest: HashMap<EndpointId, Uuid> = HashMap::new();
@@ -77,16 +80,22 @@ pub async fn run(pool: PgPool, mut rings: mpsc::UnboundedReceiver<Ring>) {
         }
         let once: Vec<Ring> =
             lowest.into_iter().map(|(endpoint_id, above)| Ring { endpoint_id, above }).collect();
-        if let Err(error) = ring(&pool, &once).await {
+        if let Err(error) = ring_once(&pool, &once).await {
             tracing::warn!(%error, "owners could not be told of new rows; their next sweep finds them");
         }
         tokio::time::sleep(DEBOUNCE).await;
     }
 }
 
+async fn ring_once(pool: &SharedPool, rings: &[Ring]) -> sqlx::Result<()> {
+    let mut lease = pool.lease().await?;
+    ring(&mut lease, rings).await?;
+    lease.commit().await
+}
+
 /// For a process that publishes and does not send: rings for everything that it commits. After `stop` for what has been
 /// handed over already; a connection that outlives the API must not keep the process.
-pub async fn ring_for_all(pool: PgPool, mut handed: mpsc::Receiver<Handed>, stop: CancellationToken) {
+pub async fn ring_for_all(pool: SharedPool, mut handed: mpsc::Receiver<Handed>, stop: CancellationToken) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let bell = tokio::spawn(run(pool, receiver));
     loop {

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -22,7 +22,10 @@ use super::{
     expunge,
     stats::{self, Change, End},
 };
-use crate::types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp};
+use crate::{
+    db::SharedPool,
+    types::{EndpointId, EventId, LocationId, Shard, TenantId, Timestamp},
+};
 
 /// Channel on which owners are told of commands; the payload is empty, polling is the truth.
 pub const COMMAND_CHANNEL: &str = "posthaste_command";
@@ -97,10 +100,10 @@ pub async fn command_all(db: &mut PgConnection, shards: &[Shard]) -> sqlx::Resul
 
 /// The owners of shards, as handlers speak with them outside of any transaction. Nothing of a tenant is read or written.
 #[derive(Clone, Debug)]
-pub struct Owners(PgPool);
+pub struct Owners(SharedPool);
 
 impl Owners {
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: SharedPool) -> Self {
         Self(pool)
     }
 
@@ -114,7 +117,7 @@ impl Owners {
         let deadline = Instant::now() + OBEYED_WITHIN;
         let mut pause = OBEYED_POLL_MIN;
         loop {
-            let seen = are_obeyed(&self.0, commands).await?;
+            let seen = are_obeyed(&mut *self.0.lease().await?, commands).await?;
             if seen || Instant::now() >= deadline {
                 return Ok(seen);
             }
@@ -125,7 +128,9 @@ impl Owners {
 
     /// Tells the endpoint's owner that there is something to send.
     pub async fn ring(&self, ring: Ring) -> sqlx::Result<()> {
-        bell::ring(&self.0, &[ring]).await
+        let mut lease = self.0.lease().await?;
+        bell::ring(&mut lease, &[ring]).await?;
+        lease.commit().await
     }
 }
 

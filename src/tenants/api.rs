@@ -78,7 +78,12 @@ async fn list(operator: Operator, Query(query): Query<ListQuery>) -> Result<Json
     let external_id = external_id.map(ExternalId::parse).transpose();
     let external_id =
         external_id.map_err(|wrong| ApiError::Malformed(format!("external_id {wrong}.").into()))?;
-    let rows = queries::page(&operator.pool, external_id.as_ref().map(ExternalId::as_str), keyset).await?;
+    let rows = queries::page(
+        &mut *operator.pool.lease().await?,
+        external_id.as_ref().map(ExternalId::as_str),
+        keyset,
+    )
+    .await?;
     Ok(Json(scope.page(&query, keyset, rows, |tenant| tenant.id.uuid())))
 }
 
@@ -86,7 +91,7 @@ async fn list(operator: Operator, Query(query): Query<ListQuery>) -> Result<Json
 #[utoipa::path(get, path = "/v1/tenants/{tenant_id}", operation_id = "read_tenant", tag = "Tenants",
     security(("operator" = [])), responses((status = 200, description = "The tenant.", body = Tenant)))]
 async fn read(operator: Operator, Path(id): Path<TenantId>) -> Result<Json<Tenant>, ApiError> {
-    queries::find(&operator.pool, id).await?.map(Json).ok_or(ApiError::NotFound)
+    queries::find(&mut *operator.pool.lease().await?, id).await?.map(Json).ok_or(ApiError::NotFound)
 }
 
 /// Change a tenant

@@ -37,8 +37,6 @@ mod subscriptions;
 mod tenant_delete;
 mod tenants;
 mod test_events;
-mod whatsable;
-mod wire_formats;
 
 use serde_json::Value;
 

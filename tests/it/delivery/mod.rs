@@ -13,6 +13,7 @@ mod neglect;
 mod operational;
 mod oracle;
 mod plans;
+mod pooled;
 mod processes;
 mod recover;
 mod scale;

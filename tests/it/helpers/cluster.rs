@@ -70,6 +70,30 @@ pub async fn superuser(database: &str) -> PgConnection {
     connect(&cluster.postgres, database).await
 }
 
+/// Cuts everybody off from this database, and to them it is not there until [`give_back`].
+pub async fn take_away(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!("ALTER DATABASE {name} RENAME TO {name}_away"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that goes");
+    }
+}
+
+pub async fn give_back(database: &PgConnectOptions) {
+    let name = database.get_database().expect("a name");
+    let mut connection = superuser("postgres").await;
+    for sql in [
+        format!("ALTER DATABASE {name}_away ALLOW_CONNECTIONS true"),
+        format!("ALTER DATABASE {name}_away RENAME TO {name}"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database that is back");
+    }
+}
+
 /// A place for [`private_postgres`].
 pub fn private_dir() -> TempDir {
     let open = fs::Permissions::from_mode(0o711);

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod explain;
 pub mod hostile;
+pub mod pooler;
 pub mod process;
 pub mod receiver;
 pub mod sql;

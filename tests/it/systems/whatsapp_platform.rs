@@ -4,7 +4,7 @@ use std::{collections::VecDeque, str::from_utf8};
 
 use serde_json::{Value, json};
 
-use super::{hmac_hex, path, text};
+use super::{hmac_hex, path, sample, text};
 use crate::helpers::{Answer, Receiver, TestApp, app::Tenant, receiver::Seen, spawn};
 
 const AT: &str = "2026-05-13T14:47:54.719Z";
@@ -21,10 +21,6 @@ async fn start() -> (TestApp, Receiver, Tenant) {
 /// The page's `verify_signature`.
 fn verifies(seen: &Seen, secret: &str) -> bool {
     hmac_hex(secret, &seen.body) == seen.header("x-webhook-signature")
-}
-
-async fn sample(tenant: &Tenant, event_type: &str) -> Value {
-    tenant.client.get(&format!("/v1/event-types/{event_type}")).await.expect(200)["example"].clone()
 }
 
 #[tokio::test]

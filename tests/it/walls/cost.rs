@@ -72,6 +72,8 @@ async fn carry(number: usize, client: UnixStream, server: UnixStream, counted: C
         to_server.write_all(&[&head[..], &body].concat()).await.unwrap();
         head.resize(5, 0);
     }
+    // It was closed.
+    counted.lock().unwrap().busy.remove(&number);
 }
 
 impl Sent {
