@@ -194,7 +194,8 @@ impl Lane {
     pub fn sweep(&mut self, after: Uuid, now: Micros) {
         // From where it stands now: what is offered until it is read moves the cursor on.
         let (after, from) = (after.min(self.cursor), doubted_from(after, now));
-        self.swept = Some(self.swept.map_or((after, from), |(other, since)| (other.min(after), since.min(from))));
+        self.swept =
+            Some(self.swept.map_or((after, from), |(other, since)| (other.min(after), since.min(from))));
     }
 
     /// Whether fresh rows may be there that have not been read.
@@ -276,7 +277,9 @@ impl Lane {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.known.is_empty() && !self.reading && (self.is_held() || (!self.may_have_more() && self.timed_at.is_none()))
+        self.known.is_empty()
+            && !self.reading
+            && (self.is_held() || (!self.may_have_more() && self.timed_at.is_none()))
     }
 }
 

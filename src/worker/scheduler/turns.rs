@@ -212,7 +212,8 @@ impl Scheduler {
             Self::set_alarm(&mut self.alarms, lane, endpoint, at);
         }
         let mut hunger = None;
-        for (kind, at) in [(Hunger::Swept, lane.reads_swept_at(room)), (Hunger::Hurried, lane.reads_at(room))] {
+        for (kind, at) in [(Hunger::Swept, lane.reads_swept_at(room)), (Hunger::Hurried, lane.reads_at(room))]
+        {
             match at {
                 Some(at) if at > now => Self::set_alarm(&mut self.alarms, lane, endpoint, at),
                 Some(_) => hunger = Some(kind),
