@@ -243,10 +243,11 @@ impl Lane {
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let timed = self.timed_at.is_some_and(|at| at <= now);
+        let fresh = self.more && !(timed && self.breaker.prefers_retries());
         let room = LaneRoom {
             endpoint_id,
             after: self.cursor,
-            fresh: if self.more { most } else { 0 },
+            fresh: if fresh { most } else { 0 },
             due_from: Timestamp::from_unix_us(self.timed_from),
             timed: if timed { most } else { 0 },
         };
@@ -254,7 +255,7 @@ impl Lane {
             // What is due from now on, and what is told of meanwhile, is read the next time.
             (self.timed_at, self.timed_from) = (None, now);
         }
-        self.more = false;
+        self.more &= !fresh;
         self.reading = true;
         room
     }
