@@ -20,6 +20,12 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A taker must have seen a beat unchanged for this long.
 pub const DEAD_AFTER: Duration = Duration::from_secs(15);
 
+/// After a kill all shards have owners within this time, while Postgres answers.
+const REBALANCED_WITHIN: Duration = Duration::from_secs(20);
+// A look sees the last beat for the first time; from then on it must stay the same; the look that finds that out may be late by
+// one; those who get the rest find it free at their next.
+const _: () = assert!(DEAD_AFTER.as_secs() + 3 * LOOK_EVERY.as_secs() <= REBALANCED_WITHIN.as_secs());
+
 /// Enters a node. It owns nothing yet.
 pub async fn register(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
     sqlx::query!("INSERT INTO nodes (id, started_at) VALUES ($1, now())", node).execute(db).await?;
@@ -37,11 +43,26 @@ pub async fn beat(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Option<i6
     .await
 }
 
-/// The other living nodes and their beats.
-pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<(Uuid, i64)>> {
-    let rows =
-        sqlx::query!("SELECT id, beat FROM nodes WHERE NOT dead AND id <> $1", node).fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.beat)).collect())
+/// Another living node.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub id: Uuid,
+    pub beat: i64,
+    /// It takes nothing more, and gives back what it has.
+    pub leaving: bool,
+}
+
+/// The other living nodes.
+pub async fn peers(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<Vec<Peer>> {
+    sqlx::query_as!(Peer, "SELECT id, beat, leaving FROM nodes WHERE NOT dead AND id <> $1", node)
+        .fetch_all(db)
+        .await
+}
+
+/// Tells the others that this node gives back what it has, as soon as each shard is at rest.
+pub async fn leave(db: impl PgExecutor<'_>, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node).execute(db).await?;
+    Ok(())
 }
 
 /// A shard that is owned.

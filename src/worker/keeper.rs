@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{owner::Message, silence::Silence};
 use crate::{
     db::Pools,
-    queue::ownership::{self, BEAT_EVERY, HOLD_FOR, LOOK_EVERY as SETTLE_EVERY},
+    queue::ownership::{self, BEAT_EVERY, HOLD_FOR, LOOK_EVERY as SETTLE_EVERY, Peer},
     types::{SHARD_COUNT, Shard},
 };
 
@@ -103,17 +103,18 @@ pub enum Tenure {
     Lost,
 }
 
-/// What the keeper is told of [`Tenure::Leave`]: nothing of these shards is in flight any more, nor waits to be written.
+/// What the keeper is told of [`Tenure::Leave`], and of all shards at the end: nothing of these shards is in flight any more, nor waits to be written.
 pub struct Rested {
     pub node: Uuid,
     pub shards: Vec<Shard>,
 }
 
-/// Runs until `stop`, then gives everything back.
+/// Runs until `stop`, then gives everything back. From `leave` on it takes nothing, and gives back what is at rest.
 pub async fn run(
     pools: Pools,
     messages: mpsc::UnboundedSender<Message>,
     mut rested: mpsc::UnboundedReceiver<Rested>,
+    leave: CancellationToken,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -121,6 +122,8 @@ pub async fn run(
         let mut keeper = Keeper {
             pools: &pools,
             messages: &messages,
+            leave: &leave,
+            others_know: false,
             node,
             silence: Silence::default(),
             owned: HashSet::new(),
@@ -140,6 +143,9 @@ pub async fn run(
 struct Keeper<'a> {
     pools: &'a Pools,
     messages: &'a mpsc::UnboundedSender<Message>,
+    leave: &'a CancellationToken,
+    /// That this node leaves.
+    others_know: bool,
     node: Uuid,
     silence: Silence,
     /// What the owner has been told of, and of that what it has been told to leave, and what is at rest.
@@ -222,6 +228,7 @@ impl Keeper<'_> {
 
     /// Keeps this node's share what it should be, until it is time to beat.
     async fn settle_until(&mut self, next: Instant, rested: &mut mpsc::UnboundedReceiver<Rested>) {
+        let mut knows = self.others_know;
         loop {
             // Whatever hangs must not keep the next beat: the lease is worth more than another node's shards.
             match timeout_at(next, self.settle()).await {
@@ -234,6 +241,7 @@ impl Keeper<'_> {
             let look = next.min(Instant::now() + SETTLE_EVERY);
             tokio::select! {
                 () = sleep_until(look) => {}
+                () = self.leave.cancelled(), if !knows => knows = true,
                 Some(Rested { node, shards }) = rested.recv() => if node == self.node { self.rested.extend(shards) },
             }
             if Instant::now() >= next {
@@ -252,9 +260,18 @@ impl Keeper<'_> {
                 self.owned.remove(&shard);
             }
         }
+        if self.leave.is_cancelled() {
+            if !self.others_know {
+                ownership::leave(db, self.node).await?;
+                self.others_know = true;
+            }
+            return Ok(());
+        }
         let peers = ownership::peers(db, self.node).await?;
-        let dead = self.silence.look(&peers, boot_time_us());
-        let share = share(1 + peers.len() - dead.len());
+        let beats: Vec<(Uuid, i64)> = peers.iter().map(|peer| (peer.id, peer.beat)).collect();
+        let dead = self.silence.look(&beats, boot_time_us());
+        let stays = |peer: &&Peer| !peer.leaving && dead.iter().all(|(id, _)| *id != peer.id);
+        let share = share(1 + peers.iter().filter(stays).count());
         for (peer, beat) in dead {
             let room = share.saturating_sub(self.owned.len());
             if ownership::take_over(db, self.node, peer, beat, room).await? {

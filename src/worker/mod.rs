@@ -52,7 +52,13 @@ pub async fn run(parts: WorkerParts, stop: CancellationToken) {
     let (rings, ringing) = mpsc::unbounded_channel();
     let (rests, rested) = mpsc::unbounded_channel();
     let released = CancellationToken::new();
-    let keeper = tokio::spawn(keeper::run(parts.pools.clone(), messages.clone(), rested, released.clone()));
+    let keeper = tokio::spawn(keeper::run(
+        parts.pools.clone(),
+        messages.clone(),
+        rested,
+        stop.clone(),
+        released.clone(),
+    ));
     let listener = tokio::spawn(listen(parts.pools.api.pool().clone(), messages.clone(), released.clone()));
     let flusher = tokio::spawn(flusher::run(parts.pools.finish.clone(), flushes, messages.clone()));
     let bell = tokio::spawn(bell::run(parts.pools.api.clone(), ringing));

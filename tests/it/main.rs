@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod api;
+mod beyond;
 mod cli;
 mod delivery;
 mod docs;

@@ -30,10 +30,12 @@ pub async fn lock_location(
 ) -> sqlx::Result<Option<LocationId>> {
     sqlx::query_scalar!(
         r#"SELECT l.id AS "id: LocationId" FROM locations l
-           WHERE l.tenant_id = $1 AND l.id = (SELECT e.location_id FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2)
+           WHERE l.shard = $3 AND l.tenant_id = $1
+               AND l.id = (SELECT e.location_id FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2)
            FOR NO KEY UPDATE OF l"#,
         tenant.uuid(),
-        id.uuid()
+        id.uuid(),
+        id.shard().column()
     )
     .fetch_optional(db)
     .await

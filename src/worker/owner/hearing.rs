@@ -78,6 +78,9 @@ impl Owner {
                 self.scheduler.took(now);
                 self.full_sweep = true;
                 self.commands_rung = true;
+                if self.stopping {
+                    self.leave_all();
+                }
             }
             Tenure::Renewed(lease) => {
                 self.lease = Some(lease);
@@ -101,6 +104,13 @@ impl Owner {
                 self.gone.clear();
             }
         }
+    }
+
+    /// Told to stop: each shard goes to another node as soon as it is at rest, whatever hangs elsewhere.
+    pub(super) fn leave_all(&mut self) {
+        let owned = (0_i32..).zip(&self.owned).filter(|(_, owned)| **owned);
+        let shards: Vec<Shard> = owned.map(|(column, _)| Shard::from_column(column)).collect();
+        self.leave_shards(&shards, self.now());
     }
 
     /// Nothing of these shards is started any more; whoever takes them reads everything anew.

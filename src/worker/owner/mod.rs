@@ -230,6 +230,7 @@ impl Owner {
                 }
                 () = stop.cancelled(), if !self.stopping => {
                     self.stopping = true;
+                    self.leave_all();
                     cut_at = Some(Instant::now() + LAST_ATTEMPTS_WITHIN);
                 }
                 () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => {

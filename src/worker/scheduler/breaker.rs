@@ -10,6 +10,10 @@
 //! A probe is a delivery's next attempt like any other. Rows are neither moved nor dropped nor sent before they are due; the
 //! lane is parked as a whole. What began before the breaker opened tells nothing but, if it succeeds, that the receiver is
 //! back. There is no half-open state: after a success the window begins anew, and ten more attempts decide.
+//!
+//! Three of four probes go to deliveries that have failed before, where one is due: if each went to a new one, none would ever run
+//! out of retries, and an endpoint that is dead for good would never be called failing. The fourth is for new ones: it
+//! may be that only those before can't be taken.
 
 use super::Micros;
 
@@ -33,6 +37,8 @@ const BAD_PERCENT: u32 = 70;
 /// Pause before the first probe; each bad one doubles it.
 const PAUSE_MIN_US: Micros = 1_000_000;
 const PAUSE_MAX_US: Micros = 30_000_000;
+/// Of so many probes one is for deliveries that were never tried.
+const PROBES_A_FRESH: u32 = 4;
 
 #[derive(Clone, Copy, Default)]
 struct Bucket {
@@ -44,6 +50,8 @@ struct Bucket {
 struct Open {
     pause: Micros,
     next_at: Micros,
+    /// That were bad.
+    probes: u32,
 }
 
 #[derive(Default)]
@@ -60,7 +68,7 @@ pub type Change = Option<Option<Micros>>;
 impl Breaker {
     /// As the database tells it: somebody else may have found it open.
     pub fn told(throttled_until: Option<Micros>) -> Self {
-        let open = throttled_until.map(|next_at| Open { pause: PAUSE_MIN_US, next_at });
+        let open = throttled_until.map(|next_at| Open { pause: PAUSE_MIN_US, next_at, probes: 0 });
         Self { open, ..Self::default() }
     }
 
@@ -71,6 +79,11 @@ impl Breaker {
     /// No start before this.
     pub fn next_at(&self) -> Micros {
         self.open.map_or(Micros::MIN, |open| open.next_at)
+    }
+
+    /// Whether the next probe is for a delivery that has failed before, where one is due.
+    pub fn prefers_retries(&self) -> bool {
+        self.open.is_some_and(|open| !open.probes.wrapping_add(1).is_multiple_of(PROBES_A_FRESH))
     }
 
     /// An attempt has ended. `probe`: it began while the breaker was open.
@@ -85,6 +98,7 @@ impl Breaker {
             Sign::Bad | Sign::Neither => {
                 if sign == Sign::Bad {
                     open.pause = (open.pause * 2).min(PAUSE_MAX_US);
+                    open.probes = open.probes.wrapping_add(1);
                 }
                 open.next_at = now + open.pause;
                 Some(Some(open.next_at))
@@ -177,6 +191,21 @@ mod tests {
         assert!(!breaker.is_open());
         assert_eq!(ended(&mut breaker, Sign::Bad, 9, 0), None, "counted anew");
         assert_eq!(ended(&mut breaker, Sign::Bad, 1, 0), Some(Some(SECOND)));
+    }
+
+    #[test]
+    fn one_probe_of_four_is_for_what_was_never_tried() {
+        let mut breaker = Breaker::default();
+        assert!(!breaker.prefers_retries(), "it is closed");
+        ended(&mut breaker, Sign::Bad, 10, 0);
+        let probes: Vec<bool> = (0..8)
+            .map(|_| {
+                let retries = breaker.prefers_retries();
+                breaker.ended(Sign::Bad, true, 0);
+                retries
+            })
+            .collect();
+        assert_eq!(probes, [true, true, true, false, true, true, true, false]);
     }
 
     #[test]

@@ -201,11 +201,12 @@ impl Lane {
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let timed = self.timed_at.is_some_and(|at| at <= now);
-        let rows = (if self.more { most } else { 0 }, if timed { most } else { 0 });
+        let fresh = self.more && !(timed && self.breaker.prefers_retries());
+        let rows = (if fresh { most } else { 0 }, if timed { most } else { 0 });
         if timed {
             self.timed_at = None;
         }
-        self.more = false;
+        self.more &= !fresh;
         self.reading = true;
         rows
     }

@@ -374,7 +374,8 @@ fn a_lane_whose_breaker_opens_is_parked_with_nothing_and_probes_with_one_row() {
     publish(&mut scheduler, [parcel(1, 1_000)], 0);
     assert_eq!(scheduler.held_bytes, 0, "nor taken from publishes");
     assert_eq!(scheduler.next_alarm(), Some(SECOND));
-    assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 1);
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 0, "what has failed before comes first");
+    assert_eq!(read_on(&mut scheduler, &mut next, SECOND), 1, "there was none");
     let probe = scheduler.next(SECOND).expect("a probe");
     assert_eq!(
         (read_on(&mut scheduler, &mut next, SECOND), scheduler.next(SECOND).is_none()),
@@ -386,6 +387,25 @@ fn a_lane_whose_breaker_opens_is_parked_with_nothing_and_probes_with_one_row() {
     assert_eq!(closed, Some(Throttle { until: None, resets: 0 }));
     assert!(read_on(&mut scheduler, &mut next, 2 * SECOND) > 1);
     assert_eq!(sent(&mut scheduler, 2 * SECOND).len(), 4);
+}
+
+#[test]
+fn what_has_failed_before_is_probed_with_before_what_is_new_but_for_every_fourth_time() {
+    let mut scheduler = scheduler(&[(1, Terms { throttled_until: Some(0), ..OPEN })]);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    let (mut now, mut asked) = (0, Vec::new());
+    for number in 1..=5 {
+        let rooms = scheduler.refills(REFILL, now);
+        asked.push((rooms[0].fresh > 0, rooms[0].timed > 0));
+        let parcels = vec![turn(1, number, 1, Some(0))];
+        let later = vec![(endpoint(1), now)];
+        scheduler.refilled(&rooms, Some(Refill { parcels, later, ..Refill::default() }), now);
+        let probe = scheduler.next(now).expect("a probe");
+        scheduler.responded(endpoint(1), probe.start, Sign::Bad, now);
+        scheduler.finished(probe.parcel.row.turn(), Some(now + 99 * SECOND), now);
+        now += 40 * SECOND;
+    }
+    assert_eq!(asked, [(false, true), (false, true), (false, true), (true, true), (false, true)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 mod budgets;
 mod commands;
 mod counted;
+mod crowd;
 mod failures;
 mod first;
 mod holds;

@@ -23,7 +23,7 @@ async fn api() -> TestApp {
 }
 
 /// Until so many nodes share all shards, none with more than its part.
-async fn shared_by(sql: &mut Sql, nodes: i64) {
+pub async fn shared_by(sql: &mut Sql, nodes: i64) {
     let most = (4_096 + nodes - 1) / nodes;
     let balanced = format!(
         "SELECT count(*) FROM (SELECT node, count(*) AS shards FROM shards WHERE node IS NOT NULL GROUP BY node) n
@@ -113,6 +113,43 @@ async fn shards_that_move_under_load_lose_nothing_and_send_nothing_twice() {
     sql.until("SELECT count(*) FROM queue", 0).await;
     second.stop().await;
     assert!(receiver.rest().is_empty(), "and none twice");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_told_to_stop_gives_away_at_once_what_is_at_rest() {
+    let mut app = api().await;
+    let mut receiver = Receiver::start().await;
+    let mut sql = Sql::open(&app.database).await;
+    let gate = std::sync::Arc::default();
+    receiver.script("/hangs", [Answer::status(200).behind(&gate)]);
+    let tenant = app.tenant().await;
+    let fields = json!({"timeout_ms": 30_000, "max_in_flight": 1});
+    let hanging = tenant.endpoint(&receiver.url("/hangs"), fields).await;
+    let (mut first, _) = Process::role("worker", &app.settings).await;
+    shared_by(&mut sql, 1).await;
+    let held_up = tenant.publish_batch("message.sent", 2).await;
+    receiver.next().await;
+    let mut second = start(app.settings.clone(), app.database.clone(), WORKER).await;
+    sql.until("SELECT count(*) FROM nodes", 2).await;
+    first.signal("TERM");
+
+    // All but the one shard of which something is in flight.
+    let left = "SELECT count(*) FROM shards s JOIN nodes n ON n.id = s.node WHERE n.leaving";
+    sql.until(left, 1).await;
+    sql.until("SELECT count(*) FROM shards WHERE node IS NULL", 0).await;
+    assert_eq!(sql.count("SELECT count(*) FROM nodes WHERE dead").await, 0, "it is still there");
+    let id = hanging["id"].as_str().unwrap().trim_start_matches("ep_");
+    let of_it = format!("{left} AND s.shard = (SELECT shard FROM endpoints WHERE id = '{id}')");
+    assert_eq!(sql.count(&of_it).await, 1);
+    assert!(receiver.rest().is_empty(), "the next of the lane waits");
+    gate.notify_one();
+    assert!(first.wait().await.success());
+    receiver.script("/hangs", [Answer::status(200)]);
+    assert_eq!(receiver.next().await.header("webhook-id"), held_up[1]);
+    sql.until("SELECT count(*) FROM queue", 0).await;
+    second.stop().await;
+    assert!(receiver.rest().is_empty(), "nothing came twice");
     app.stop().await;
 }
 
