@@ -3,7 +3,7 @@
 use posthaste::{
     db::{self, MIGRATOR, Pools},
     queue::refill::{self, LaneRoom},
-    types::EndpointId,
+    types::{EndpointId, Timestamp},
 };
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -39,6 +39,7 @@ fn lane(pools: &Pools) -> LaneRoom {
         endpoint_id: pools.clock.mint::<EndpointId>(),
         after: Uuid::nil(),
         fresh: ROWS_A_LANE,
+        due_from: Timestamp::from_unix_us(0),
         timed: ROWS_A_LANE,
     }
 }

@@ -12,7 +12,7 @@ use super::{
         keeper::Tenure,
         reading::Found,
         retry::Next,
-        scheduler::{Micros, Sign, Terms},
+        scheduler::{LATE_COMMIT, Micros, Sign, Terms},
     },
     Attempted, Loaded, Message, Owner, Targets,
 };
@@ -22,9 +22,6 @@ use crate::{
     types::{EndpointId, Shard, TenantId, Timestamp},
 };
 
-/// A publish commits within this time of minting its id; rows that came later than their neighbours are looked for this
-/// far back.
-const LATE_COMMIT: Duration = Duration::from_secs(60);
 /// Lanes and targets that were not used for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Why a delivery fails whose sending has killed the process again and again.
@@ -124,7 +121,7 @@ impl Owner {
         self.scheduler.drop_shards(|shard| leaving.contains(&shard), now);
         self.cleared.retain(|endpoint| !is_left(endpoint));
         self.targets.retain(|endpoint, _| !is_left(endpoint));
-        self.plans.retain(|(endpoint, _), _| !is_left(endpoint));
+        self.plans.retain(|endpoint, _| !is_left(endpoint));
         self.wanted.retain(|endpoint| !is_left(endpoint));
         self.gone.retain(|endpoint, _| !is_left(endpoint));
         self.leave.told(shards);
@@ -132,8 +129,7 @@ impl Owner {
 
     /// Rows of publishes that are not older than this may still turn up below their neighbours.
     pub(super) fn late_bound(&self) -> Uuid {
-        let late_us = i64::try_from(LATE_COMMIT.as_micros()).unwrap_or_default();
-        Timestamp::from_unix_us(self.now() - late_us).lowest_id()
+        Timestamp::from_unix_us(self.now() - LATE_COMMIT).lowest_id()
     }
 
     pub(super) fn doubt(&mut self, endpoint: EndpointId, after: Uuid, now: Micros) {
@@ -209,7 +205,7 @@ impl Owner {
     pub(super) fn know(&mut self, asked: &[EndpointId], mut targets: Targets, now: Micros) {
         // What has been left meanwhile is read anew should it come back.
         for endpoint in asked.iter().filter(|endpoint| self.owned[endpoint.shard().index()]) {
-            self.plans.retain(|(known, _), _| known != endpoint);
+            self.plans.remove(endpoint);
             let is_news = |written: &Option<u64>| written.is_some_and(|load| load < self.loads);
             if self.gone.get(endpoint).is_some_and(|(_, written)| is_news(written)) {
                 self.gone.remove(endpoint);
@@ -259,12 +255,15 @@ impl Owner {
         };
         let after = if full { Uuid::nil() } else { self.late_bound() };
         for endpoint in lanes {
-            self.doubt(endpoint, after, now);
+            if self.owns(endpoint) {
+                self.scheduler.sweep(endpoint, after, now);
+                self.introduce(endpoint, now);
+            }
         }
         let forget_us = i64::try_from(FORGET_AFTER.as_micros()).unwrap_or_default();
         for endpoint in self.scheduler.retire(now - forget_us) {
             self.targets.remove(&endpoint);
-            self.plans.retain(|(known, _), _| *known != endpoint);
+            self.plans.remove(&endpoint);
         }
     }
 
@@ -291,7 +290,7 @@ impl Owner {
                     self.scheduler.configure(row.endpoint_id, held, now);
                     self.gone.insert(row.endpoint_id, (row.turn(), None));
                     self.targets.remove(&row.endpoint_id);
-                    self.plans.retain(|(known, _), _| *known != row.endpoint_id);
+                    self.plans.remove(&row.endpoint_id);
                 }
                 self.write(Item {
                     node: self.node,

@@ -54,6 +54,9 @@ pub const LIMITS: Limits = Limits {
 const UNWRITTEN_MAX: usize = 2_000;
 /// How often the shards' commands are read, whether rung for or not.
 const COMMANDS_EVERY: Duration = Duration::from_millis(250);
+/// The lanes are surveyed when there is time to read commands, or so many times more rarely as they are so many: at most
+/// 40,000 of them a second are looked at for the metrics.
+const SURVEYED_LANES: usize = 10_000;
 /// How often the queue is searched for lanes that nobody has told of.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// At the end: how long attempts in flight may take before they are cut.
@@ -84,6 +87,8 @@ pub enum Message {
 }
 
 type Targets = HashMap<EndpointId, Arc<Target>>;
+/// By endpoint, and of each by wire format.
+type Plans = HashMap<EndpointId, Vec<(i32, Arc<Plan>)>>;
 
 /// How endpoints stand, read after `orders` were given.
 pub struct Loaded {
@@ -118,7 +123,7 @@ pub struct Owner {
     unclean: HashSet<Shard>,
     cleared: HashSet<EndpointId>,
     targets: Targets,
-    plans: HashMap<(EndpointId, i32), Arc<Plan>>,
+    plans: Plans,
     /// Endpoints whose targets are wanted, beside those that commands are about, and whether a load is under way: one at a
     /// time, so that an older picture never replaces a newer one.
     wanted: HashSet<EndpointId>,
@@ -132,6 +137,8 @@ pub struct Owner {
     sweeping: bool,
     full_sweep: bool,
     sweeps: u32,
+    /// Times that the metrics were told since the lanes were surveyed.
+    since_survey: usize,
     refills: u64,
     unwritten: usize,
     /// Attempts whose results are on their way to disk, with the generation that they began under: a command waits for them.
@@ -172,6 +179,7 @@ impl Owner {
             sweeping: false,
             full_sweep: false,
             sweeps: 0,
+            since_survey: 0,
             refills: 0,
             unwritten: 0,
             writing: HashMap::new(),
@@ -250,15 +258,19 @@ impl Owner {
     }
 
     /// Tells the metrics how things stand.
-    fn gauge(&self) {
+    fn gauge(&mut self) {
         let metrics = metrics();
-        let survey = self.scheduler.survey(self.now());
+        self.since_survey += 1;
+        if self.since_survey * SURVEYED_LANES > self.scheduler.lanes() {
+            self.since_survey = 0;
+            let survey = self.scheduler.survey(self.now());
+            metrics.scheduler_lanes_throttled.set(survey.throttled as f64);
+            metrics.scheduler_rows.set(survey.rows as f64);
+            metrics.due_lag.set(survey.due_lag.as_secs_f64());
+        }
         metrics.attempts_in_flight.set(self.scheduler.in_flight() as f64);
         metrics.results_waiting.set(self.unwritten as f64);
-        metrics.scheduler_lanes.set(survey.lanes as f64);
-        metrics.scheduler_lanes_throttled.set(survey.throttled as f64);
-        metrics.scheduler_rows.set(survey.rows as f64);
-        metrics.due_lag.set(survey.due_lag.as_secs_f64());
+        metrics.scheduler_lanes.set(self.scheduler.lanes() as f64);
         metrics.shards_owned.set(self.owned.iter().filter(|owned| **owned).count() as f64);
         let left = self.lease.as_ref().and_then(Lease::left).unwrap_or_default();
         metrics.lease_left.set(left.as_secs_f64());

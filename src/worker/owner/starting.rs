@@ -66,15 +66,14 @@ impl Owner {
 
     pub(super) fn plan(&mut self, parcel: &Parcel, now: Timestamp) -> Option<Arc<Plan>> {
         let row = parcel.row;
-        let key = (row.endpoint_id, row.format_version);
-        if let Some(plan) =
-            self.plans.get(&key).filter(|plan| plan.sending.until.is_none_or(|until| until > now))
-        {
+        let plans = self.plans.entry(row.endpoint_id).or_default();
+        plans.retain(|(_, plan)| plan.sending.until.is_none_or(|until| until > now));
+        if let Some((_, plan)) = plans.iter().find(|(format, _)| *format == row.format_version) {
             return Some(Arc::clone(plan));
         }
         let target = Arc::clone(self.targets.get(&row.endpoint_id)?);
         let plan = Arc::new(Plan::new(target, parcel.format.clone()?, now)?);
-        self.plans.insert(key, Arc::clone(&plan));
+        plans.push((row.format_version, Arc::clone(&plan)));
         Some(plan)
     }
 
@@ -207,8 +206,10 @@ impl Owner {
         let full = std::mem::take(&mut self.full_sweep) || self.sweeps.is_multiple_of(FULL_SWEEP_EVERY);
         self.sweeps = self.sweeps.wrapping_add(1);
         let pool = self.parts.pools.engine.clone();
+        let owned = (0..).zip(&self.owned).filter(|(_, owned)| **owned);
+        let mine: Vec<Shard> = owned.map(|(column, _)| Shard::from_column(column)).collect();
         self.tell_later(async move {
-            let lanes = refill::waiting_lanes(&pool).await;
+            let lanes = refill::waiting_lanes(&pool, &mine).await;
             if let Err(error) = &lanes {
                 tracing::warn!(%error, "the queue could not be swept");
                 sleep(TRY_AGAIN).await;

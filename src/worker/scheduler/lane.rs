@@ -5,18 +5,21 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::{
-    Micros, Terms,
+    LATE_COMMIT, Micros, Terms,
     breaker::Breaker,
+    hunger::Hunger,
     line::Place,
     share::{Share, Usual},
 };
 use crate::{
-    queue::{Row, Turn, handoff::Parcel},
-    types::{EventId, TenantId},
+    queue::{Row, Turn, handoff::Parcel, refill::LaneRoom},
+    types::{EndpointId, EventId, TenantId, Timestamp},
 };
 
 /// What a row takes besides its event's data.
 const ROW_BYTES: usize = 512;
+/// No row is due before.
+pub const EVER: Micros = 0;
 
 pub struct Lane {
     pub terms: Option<Terms>,
@@ -37,7 +40,12 @@ pub struct Lane {
     pub more: bool,
     /// When to look for timed rows.
     pub timed_at: Option<Micros>,
-    pub in_hungry: bool,
+    /// Timed rows that are due before have been taken in, or are gone.
+    pub timed_from: Micros,
+    /// How it stands in line to be read.
+    pub hunger: Option<Hunger>,
+    /// A sweep asks to read it: fresh rows above this, timed ones from then on.
+    swept: Option<(Uuid, Micros)>,
     /// A refill of this lane is under way; the cursor that doubts meanwhile ask for.
     reading: bool,
     doubt_after: Option<Uuid>,
@@ -70,7 +78,9 @@ impl Lane {
             cursor: Uuid::nil(),
             more: false,
             timed_at: None,
-            in_hungry: false,
+            timed_from: EVER,
+            hunger: None,
+            swept: None,
             reading: false,
             doubt_after: None,
             alarm_at: None,
@@ -146,7 +156,8 @@ impl Lane {
     pub fn give_up(&mut self, now: Micros) -> usize {
         let freed = self.clear(now);
         self.terms = None;
-        (self.cursor, self.more, self.timed_at, self.doubt_after) = (Uuid::nil(), false, None, None);
+        (self.cursor, self.more, self.doubt_after) = (Uuid::nil(), false, None);
+        (self.timed_at, self.timed_from, self.swept) = (None, EVER, None);
         self.foreign = true;
         freed
     }
@@ -165,13 +176,31 @@ impl Lane {
         }
     }
 
+    /// There may be a row that is due at this time.
     pub fn look_for_timed(&mut self, at: Micros) {
         self.timed_at = Some(self.timed_at.map_or(at, |other| other.min(at)));
+        self.timed_from = self.timed_from.min(at);
     }
 
+    /// Fresh rows above `after` may be missing here, and timed ones: of any time where all fresh ones may be, else of
+    /// those that commit late.
     pub fn doubt(&mut self, after: Uuid, now: Micros) {
         self.miss(after);
         self.look_for_timed(now);
+        self.timed_from = self.timed_from.min(doubted_from(after, now));
+    }
+
+    /// A sweep doubts it, for when nothing is more urgent.
+    pub fn sweep(&mut self, after: Uuid, now: Micros) {
+        // From where it stands now: what is offered until it is read moves the cursor on.
+        let (after, from) = (after.min(self.cursor), doubted_from(after, now));
+        self.swept =
+            Some(self.swept.map_or((after, from), |(other, since)| (other.min(after), since.min(from))));
+    }
+
+    /// Whether fresh rows may be there that have not been read.
+    pub fn may_have_more(&self) -> bool {
+        self.more || self.swept.is_some()
     }
 
     /// Whether an offered row can be taken in as it is: nothing below it is missing.
@@ -183,10 +212,18 @@ impl Lane {
     /// When to read, where there is something to read and half of the room is free. While the breaker is open, nothing is
     /// held but what may be sent now.
     pub fn reads_at(&self, room: usize) -> Option<Micros> {
+        self.may_read_at(if self.more { Micros::MIN } else { self.timed_at? }, room)
+    }
+
+    /// The same for what a sweep has found.
+    pub fn reads_swept_at(&self, room: usize) -> Option<Micros> {
+        self.swept.and_then(|_| self.may_read_at(Micros::MIN, room))
+    }
+
+    fn may_read_at(&self, at: Micros, room: usize) -> Option<Micros> {
         if self.reading || self.terms.is_none_or(|terms| terms.held) {
             return None;
         }
-        let at = if self.more { Micros::MIN } else { self.timed_at? };
         if self.breaker.is_open() {
             let is_parked = self.in_flight == 0 && self.ready.is_empty();
             return is_parked.then(|| at.max(self.breaker.next_at()));
@@ -194,34 +231,62 @@ impl Lane {
         (self.ready.len() <= room / 2).then_some(at)
     }
 
-    /// Begins a refill: how many rows to read, fresh and timed ones.
-    pub fn begin_reading(&mut self, room: usize, now: Micros) -> (u32, u32) {
+    /// Begins a refill: what to read.
+    pub fn begin_reading(&mut self, endpoint_id: EndpointId, room: usize, now: Micros) -> LaneRoom {
+        if let Some((after, from)) = self.swept.take() {
+            self.miss(after);
+            self.look_for_timed(now);
+            self.timed_from = self.timed_from.min(from);
+        }
         // What is known is read again: it must not use up the room of what is not.
         let room = if self.breaker.is_open() { 1 } else { room };
         let most = room.saturating_sub(self.ready.len()) + self.known.len();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let timed = self.timed_at.is_some_and(|at| at <= now);
         let fresh = self.more && !(timed && self.breaker.prefers_retries());
-        let rows = (if fresh { most } else { 0 }, if timed { most } else { 0 });
+        let room = LaneRoom {
+            endpoint_id,
+            after: self.cursor,
+            fresh: if fresh { most } else { 0 },
+            due_from: Timestamp::from_unix_us(self.timed_from),
+            timed: if timed { most } else { 0 },
+        };
         if timed {
-            self.timed_at = None;
+            // What is due from now on, and what is told of meanwhile, is read the next time.
+            (self.timed_at, self.timed_from) = (None, now);
         }
         self.more &= !fresh;
         self.reading = true;
-        rows
+        room
     }
 
-    /// Ends it; fresh rows above the lowest of `unread` are still to be read.
-    pub fn end_reading(&mut self, unread: impl Iterator<Item = Uuid>) {
+    /// Ends it; fresh rows above the lowest of `unread` are still to be read, and timed ones from `unread_from` on.
+    pub fn end_reading(
+        &mut self,
+        unread: impl Iterator<Item = Uuid>,
+        unread_from: Option<Micros>,
+        now: Micros,
+    ) {
         self.reading = false;
         for after in self.doubt_after.take().into_iter().chain(unread) {
             self.miss(after);
         }
+        if let Some(from) = unread_from {
+            self.look_for_timed(now);
+            self.timed_from = self.timed_from.min(from);
+        }
     }
 
     pub fn is_idle(&self) -> bool {
-        self.known.is_empty() && !self.reading && (self.is_held() || (!self.more && self.timed_at.is_none()))
+        self.known.is_empty()
+            && !self.reading
+            && (self.is_held() || (!self.may_have_more() && self.timed_at.is_none()))
     }
+}
+
+/// From when on timed rows may be missing where fresh ones above `after` may be.
+fn doubted_from(after: Uuid, now: Micros) -> Micros {
+    if after.is_nil() { EVER } else { now - LATE_COMMIT }
 }
 
 /// Bytes of a row that is held, with what is kept about it.

@@ -10,6 +10,7 @@
 //! It deliberately holds few rows a lane: what it does not hold, it knows to exist ([`Scheduler::refills`]).
 
 mod breaker;
+mod hunger;
 mod lane;
 mod line;
 mod readers;
@@ -32,6 +33,7 @@ use crate::{
     types::{EndpointId, EventId, Shard, TenantId, Timestamp},
 };
 use breaker::Breaker;
+use hunger::Hungry;
 use lane::Lane;
 use line::Line;
 use readers::Readers;
@@ -44,6 +46,10 @@ pub use turns::{Start, Started};
 
 /// Microseconds of database time.
 pub type Micros = i64;
+
+/// A row commits within this time of the moment at which its id was minted or its due time set; those that come later than
+/// their neighbours are looked for this far back.
+pub const LATE_COMMIT: Micros = 60_000_000;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -77,7 +83,6 @@ pub struct Terms {
 /// What the scheduler holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Survey {
-    pub lanes: usize,
     /// Lanes whose breaker is open.
     pub throttled: usize,
     /// Rows that are ready to be sent.
@@ -97,7 +102,7 @@ pub struct Scheduler {
     /// The line's clock.
     clock: Micros,
     /// Lanes that want rows.
-    hungry: VecDeque<EndpointId>,
+    hungry: Hungry,
     alarms: BinaryHeap<Reverse<(Micros, EndpointId)>>,
     in_flight: usize,
     probes: usize,
@@ -118,7 +123,7 @@ impl Scheduler {
             parties: HashMap::new(),
             line: Line::default(),
             clock: 0,
-            hungry: VecDeque::new(),
+            hungry: Hungry::default(),
             alarms: BinaryHeap::new(),
             in_flight: 0,
             probes: 0,
@@ -134,25 +139,26 @@ impl Scheduler {
         self.in_flight
     }
 
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// How things stand at `now`. Looks at every lane.
     pub fn survey(&self, now: Micros) -> Survey {
         let due_at = |lane: &Lane| {
             let row = lane.ready.front()?.row;
             Some(row.due_at.unwrap_or_else(|| Timestamp::of_id(row.event_id.uuid())).unix_us())
         };
-        let oldest = self
-            .lanes
-            .values()
-            .filter(|lane| lane.may_send() && lane.next_start_at() <= now)
-            .filter_map(due_at)
-            .min();
-        let lag_us = u64::try_from(now - oldest.unwrap_or(now)).unwrap_or_default();
-        Survey {
-            lanes: self.lanes.len(),
-            throttled: self.lanes.values().filter(|lane| lane.breaker.is_open()).count(),
-            rows: self.lanes.values().map(|lane| lane.ready.len()).sum(),
-            due_lag: Duration::from_micros(lag_us),
+        let (mut throttled, mut rows, mut oldest) = (0, 0, now);
+        for lane in self.lanes.values() {
+            throttled += usize::from(lane.breaker.is_open());
+            rows += lane.ready.len();
+            if lane.may_send() && lane.next_start_at() <= now {
+                oldest = oldest.min(due_at(lane).unwrap_or(now));
+            }
         }
+        let due_lag = Duration::from_micros(u64::try_from(now - oldest).unwrap_or_default());
+        Survey { throttled, rows, due_lag }
     }
 
     /// Shards were taken just now. Whoever had them may have sent till then: lanes with a rate wait for one gap, and
@@ -258,6 +264,16 @@ impl Scheduler {
         self.wake(endpoint, now);
     }
 
+    /// A sweep has found the endpoint to have rows; they are doubted when there is nothing more urgent to read. A lane that is
+    /// new here begins with that.
+    pub fn sweep(&mut self, endpoint: EndpointId, after: Uuid, now: Micros) {
+        match self.lanes.get_mut(&endpoint).filter(|lane| !lane.foreign && lane.terms.is_some()) {
+            Some(lane) => lane.sweep(after, now),
+            None => self.lane(endpoint, now).doubt(after, now),
+        }
+        self.wake(endpoint, now);
+    }
+
     /// Every row of every lane may have changed.
     pub fn doubt_all(&mut self, now: Micros) {
         for endpoint in self.lanes_in(|_| true) {
@@ -330,7 +346,7 @@ impl Scheduler {
         let lanes = self.lanes.iter().filter(|(_, lane)| idle(lane));
         let retired: Vec<EndpointId> = lanes
             .map(|(endpoint, lane)| {
-                if lane.more {
+                if lane.may_have_more() {
                     self.unread.insert(*endpoint);
                 }
                 *endpoint

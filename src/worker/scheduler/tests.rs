@@ -487,3 +487,128 @@ fn alarms_are_told_once_whether_or_not_anything_may_be_sent() {
     assert_eq!(scheduler.next_alarm(), None);
     assert_eq!(scheduler.refills(REFILL, 2 * SECOND).len(), 1);
 }
+
+/// From when on due rows are read, if they are.
+fn due_from(scheduler: &mut Scheduler, found: Vec<Parcel>, now: Micros) -> Option<Micros> {
+    let rooms = scheduler.refills(REFILL, now);
+    let from = rooms.first().filter(|room| room.timed > 0).map(|room| room.due_from.unix_us());
+    scheduler.refilled(&rooms, Some(Refill { parcels: found, ..Refill::default() }), now);
+    from
+}
+
+#[test]
+fn due_rows_are_read_from_where_all_before_are_known() {
+    let (mut scheduler, lane) = (scheduler(&[(1, OPEN)]), endpoint(1));
+    let at = 1_000 * SECOND;
+    scheduler.doubt(lane, Uuid::nil(), at);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), at), Some(0), "whoever is sure of nothing reads all");
+    scheduler.doubt(lane, Uuid::max(), at + 30 * SECOND);
+    let late = at + 30 * SECOND - LATE_COMMIT;
+    assert_eq!(due_from(&mut scheduler, Vec::new(), at + 30 * SECOND), Some(late), "rows may commit late");
+
+    // More are due than there is room for: the next read begins with the last one that was found.
+    scheduler.finished(turn(1, 9, 0, None).row.turn(), Some(at + 200 * SECOND), at + 40 * SECOND);
+    let now = at + 300 * SECOND;
+    let due = |number: u32| turn(1, number, 1, Some(at + (200 + Micros::from(number)) * SECOND));
+    let found = (1..=4).map(due).collect();
+    assert_eq!(due_from(&mut scheduler, found, now), Some(at + 30 * SECOND), "the last complete read");
+    assert_eq!(sent(&mut scheduler, now).len(), 4);
+    assert_eq!(due_from(&mut scheduler, vec![due(4)], now), Some(at + 204 * SECOND));
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), None, "that was all");
+
+    // What is told of while a read is under way is older than where the next would begin.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.finished(turn(1, 1, 1, None).row.turn(), Some(now - 90 * SECOND), now);
+    scheduler.refilled(&rooms, Some(Refill::default()), now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(now - 90 * SECOND));
+    // One that fails is as if it had not been.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.refilled(&rooms, None, now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(now - LATE_COMMIT));
+    // One whose rows may be others by now, too.
+    scheduler.doubt(lane, Uuid::max(), now);
+    let rooms = scheduler.refills(REFILL, now);
+    scheduler.clear_lane(lane, now);
+    scheduler.refilled(&rooms, Some(Refill::default()), now);
+    assert_eq!(due_from(&mut scheduler, Vec::new(), now), Some(0));
+}
+
+/// Lanes that want to be read, none of which has anything.
+fn crowd(tenant_id: TenantId, lanes: u32) -> (Scheduler, Vec<EndpointId>) {
+    let mut scheduler = Scheduler::new(Limits { refill_lanes: 50, ..LIMITS });
+    let lanes: Vec<EndpointId> =
+        (0..lanes).map(|number| Uuid::from_u128(0xc000_0000 | u128::from(number)).into()).collect();
+    for lane in &lanes {
+        scheduler.doubt(*lane, Uuid::nil(), 0);
+        scheduler.configure(*lane, Terms { tenant_id, ..OPEN }, 0);
+    }
+    (scheduler, lanes)
+}
+
+/// Refills until this lane is among those that are read.
+fn refills_until(scheduler: &mut Scheduler, lane: EndpointId, now: Micros) -> usize {
+    for refill in 1.. {
+        let rooms = scheduler.refills(REFILL, now);
+        assert!(!rooms.is_empty(), "it is forgotten");
+        scheduler.refilled(&rooms, Some(Refill::default()), now);
+        if rooms.iter().any(|room| room.endpoint_id == lane) {
+            return refill;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_lane_is_read_at_once_beside_a_hundred_thousand_of_another_tenant() {
+    let (mut scheduler, _) = crowd(tenant(1), 100_000);
+    scheduler.doubt(endpoint(1), Uuid::nil(), 0);
+    scheduler.configure(endpoint(1), Terms { tenant_id: tenant(2), ..OPEN }, 0);
+    assert_eq!(refills_until(&mut scheduler, endpoint(1), 0), 1);
+}
+
+#[test]
+fn a_retry_is_read_at_once_beside_a_hundred_thousand_lanes_that_a_sweep_has_found() {
+    let (mut scheduler, lanes) = crowd(TENANT, 100_000);
+    let last = *lanes.last().unwrap();
+    refills_until(&mut scheduler, last, 0);
+    for lane in &lanes {
+        scheduler.sweep(*lane, Uuid::max(), SECOND);
+    }
+    // One that is the last in line is due.
+    let mut row = turn(1, 1, 0, None).row;
+    row.endpoint_id = last;
+    scheduler.finished(row.turn(), Some(2 * SECOND), SECOND);
+    assert_eq!(refills_until(&mut scheduler, last, 2 * SECOND), 1);
+    // And nobody has to wait for ever for those that are in a hurry.
+    let patient = lanes[70];
+    for _ in 0..3 {
+        for lane in &lanes[1_000..1_100] {
+            scheduler.doubt(*lane, Uuid::max(), 2 * SECOND);
+        }
+        let rooms = scheduler.refills(REFILL, 2 * SECOND);
+        assert_eq!(rooms.len(), 50);
+        scheduler.refilled(&rooms, Some(Refill::default()), 2 * SECOND);
+        if rooms.iter().any(|room| room.endpoint_id == patient) {
+            return;
+        }
+    }
+    panic!("it waits for those in a hurry");
+}
+
+#[test]
+fn what_a_sweep_asks_for_is_read_from_where_it_was_found() {
+    let (mut scheduler, lane) = (scheduler(&[(1, OPEN)]), endpoint(1));
+    let now = 30 * SECOND;
+    publish(&mut scheduler, [parcel(1, 5)], now);
+    scheduler.sweep(lane, event(7).uuid(), now);
+    // The next one is taken as it comes; what is below it may still be missing.
+    publish(&mut scheduler, [parcel(1, 9)], now);
+    assert_eq!(sent(&mut scheduler, now).len(), 2);
+    let rooms = scheduler.refills(REFILL, now + SECOND);
+    assert_eq!((rooms[0].after, rooms[0].fresh > 2, rooms[0].timed > 2), (event(5).uuid(), true, true));
+    assert_eq!(rooms[0].due_from.unix_us(), now - LATE_COMMIT);
+    scheduler.refilled(&rooms, Some(Refill::default()), now + SECOND);
+    assert!(scheduler.refills(REFILL, now + SECOND).is_empty(), "once");
+}

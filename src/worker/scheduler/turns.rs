@@ -10,6 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     Micros, Scheduler, Sign,
+    hunger::Hunger,
     lane::{Lane, weight},
     line::{Line, Place},
     share::Share,
@@ -210,13 +211,20 @@ impl Scheduler {
         if let Some(at) = start_at.filter(|at| *at > now) {
             Self::set_alarm(&mut self.alarms, lane, endpoint, at);
         }
-        match lane.reads_at(room) {
-            Some(at) if at > now => Self::set_alarm(&mut self.alarms, lane, endpoint, at),
-            Some(_) if !lane.in_hungry => {
-                lane.in_hungry = true;
-                self.hungry.push_back(endpoint);
+        let mut hunger = None;
+        for (kind, at) in [(Hunger::Swept, lane.reads_swept_at(room)), (Hunger::Hurried, lane.reads_at(room))]
+        {
+            match at {
+                Some(at) if at > now => Self::set_alarm(&mut self.alarms, lane, endpoint, at),
+                Some(_) => hunger = Some(kind),
+                None => {}
             }
-            Some(_) | None => {}
+        }
+        if let (Some(kind), Some(terms)) = (hunger, lane.terms)
+            && lane.hunger < hunger
+        {
+            lane.hunger = hunger;
+            self.hungry.push(kind, terms.tenant_id, endpoint);
         }
         let is_put_off = lane.awaits_probe && lane.breaker.is_open();
         self.stand(endpoint, !is_put_off && start_at.is_some_and(|at| at <= now));

@@ -153,6 +153,22 @@ async fn a_queue_that_nobody_has_analysed_is_never_read_from_end_to_end() {
 }
 
 #[tokio::test]
+async fn nor_is_one_that_is_known_to_fit_a_page() {
+    let (database, _) = fresh_database().await;
+    let mut sql = looker(&database).await;
+    // To read that one from end to end would be the least work, until it is long.
+    sql.run(
+        "INSERT INTO queue (shard, endpoint_id, event_id, format_version) VALUES (0, gen_random_uuid(), gen_random_uuid(), 1)",
+    )
+    .await;
+    sql.run("ANALYZE queue").await;
+    a_busy_day(&database, &mut sql).await;
+    let (whole, by_key) = scans(&mut sql).await;
+    assert_eq!(whole, 0, "beside {by_key} by key");
+    assert_eq!(sql.count("SELECT relpages::bigint FROM pg_class WHERE relname = 'queue'").await, 1);
+}
+
+#[tokio::test]
 async fn nor_is_one_that_is_long_and_said_to_be_empty() {
     let (database, _) = fresh_database().await;
     let mut sql = looker(&database).await;

@@ -176,6 +176,34 @@ async fn events_of_a_channel_stop_with_its_instance() {
     settings.app.stop().await;
 }
 
+/// "One subscription per integration … keeps logs and rotation simple."
+#[tokio::test]
+async fn logs_and_rotation_are_of_one_subscription() {
+    let mut settings = Settings::of(json!(["sms"])).await;
+    let client = settings.tenant.client.clone();
+    let crm = settings.subscribe("/crm", &["sms.message.inbound"], false).await;
+    let n8n = settings.subscribe("/n8n", &["message.failed"], false).await;
+    let rotated = client.poke(&format!("{}/secret/rotate", path(&crm))).await.expect(200);
+    for (event_type, subscription, secrets) in [
+        ("sms.message.inbound", &crm, vec![text(&crm, "secret"), text(&rotated, "secret")]),
+        ("message.failed", &n8n, vec![text(&n8n, "secret")]),
+    ] {
+        let event = settings.publish(event_type).await;
+        let seen = settings.receiver.next().await;
+        // For a day the old secret is believed as well.
+        assert_eq!(seen.header("webhook-signature").split(' ').count(), secrets.len());
+        for secret in secrets {
+            standardwebhooks::Webhook::new(secret).unwrap().verify(&seen.body, &seen.headers).unwrap();
+        }
+        settings.tenant.delivery_when(&event, subscription, |one| one["status"] == "succeeded").await;
+        let log = client.get(&format!("{}/deliveries", path(subscription))).await.expect(200);
+        let logged: Vec<&Value> =
+            log["data"].as_array().unwrap().iter().map(|one| &one["event_id"]).collect();
+        assert_eq!(logged, [&event["id"]]);
+    }
+    settings.app.stop().await;
+}
+
 /// "Events stopped firing", "Duplicate events".
 #[tokio::test]
 async fn repeated_failures_are_seen_and_mended_and_nothing_is_taken_twice() {

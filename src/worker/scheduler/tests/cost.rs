@@ -79,7 +79,8 @@ fn a_million_rows_in_a_hundred_thousand_lanes() {
     let mut scheduler = with_lanes(LIMITS, 100_000);
     let lanes = resident_mib() - before;
     read_all(&mut scheduler, 10, 1_024);
-    let survey = scheduler.survey(0);
+    let (began, survey) = (Instant::now(), scheduler.survey(0));
+    println!("{} µs for a survey", began.elapsed().as_micros());
     println!(
         "{lanes:.0} MiB for the lanes, {:.0} MiB with {} rows held",
         resident_mib() - before,

@@ -237,7 +237,7 @@ impl World {
             seen.later.extend(later.filter(|_| room.timed > 0).map(|(due, ..)| (room.endpoint_id, *due)));
             let timed = timed
                 .iter()
-                .filter(|(due, ..)| *due <= reading.now)
+                .filter(|(due, ..)| (room.due_from.unix_us()..=reading.now).contains(due))
                 .take(room.timed.try_into().unwrap())
                 .map(|(_, name, row)| (*name, *row));
             for ((_, event), row) in fresh.chain(timed) {
@@ -464,15 +464,16 @@ impl World {
         self.obey_one(lane);
     }
 
-    /// By hand: due now, or queued again, and the owner is rung for.
-    fn retry(&mut self, which: usize) {
+    /// By hand: due now, or queued again, and the owner is rung for. The commit took some time.
+    fn retry(&mut self, which: usize, took: Micros) {
         let names: BTreeSet<Name> = self.attempts.keys().chain(self.rows.keys()).copied().collect();
         let names: Vec<Name> = names.into_iter().collect();
         let Some(name) = pick(&names, which) else { return };
         let number = self.attempts.get(&name).copied().unwrap_or_default();
-        let row = self.rows.entry(name).or_insert(Stored { due: Some(self.now), seq: number, orphan: false });
+        let due = Some(self.now - took.min(LATE_COMMIT));
+        let row = self.rows.entry(name).or_insert(Stored { due, seq: number, orphan: false });
         if row.due.is_some() {
-            row.due = Some(self.now);
+            row.due = due;
         }
         self.canceled.remove(&name);
         self.canceling.retain(|other| *other != name);
@@ -491,7 +492,8 @@ impl World {
         self.untold = None;
         let lanes: BTreeSet<EndpointId> = self.rows.keys().map(|(lane, _)| *lane).collect();
         for lane in lanes {
-            self.doubt(lane, after);
+            self.scheduler.sweep(lane, after, self.now);
+            self.introduce(lane);
         }
     }
 
@@ -556,7 +558,7 @@ impl World {
             70 if b < 128 => self.obey(),
             70 => self.obey_one(a),
             71 => self.hold(a, b > 127),
-            72 => self.retry(which),
+            72 => self.retry(which, Micros::from(b) * SECOND / 4),
             73 => self.sweep(),
             74 if b < 100 => self.lose(),
             75 => self.other_owner(which, b > 127),

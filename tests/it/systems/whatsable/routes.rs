@@ -1,71 +1,17 @@
-//! WhatsAble: its own three routes, as a dashboard uses them that was written from its page and nothing else; conversations, as its
-//! handler reads them; its troubleshooting.
+//! The three routes: what they answer, to whom, and what they refuse.
 
-use std::str::from_utf8;
-
-use posthaste::types::ecma_json::normalise;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{hmac_hex, sample, text, waits_s};
+use super::{ACCOUNT, CREATE, DELETE, GET, account, delete_path, make};
 use crate::helpers::{
-    Answer, Receiver, Stored, Tenant, TestApp,
+    Receiver, Stored,
     client::Client,
     cluster::{give_back, take_away},
     spawn, spawn_with,
 };
-
-const GET: &str = "/api/webhooks/get";
-const CREATE: &str = "/api/webhooks/create";
-const DELETE: &str = "/api/webhooks/delete";
-const ACCOUNT: &str = "6fb11ff2-d9b2-4560-8437-0fe58ec9f4a6";
-
-/// The page's media message.
-const DOCUMENT: &str = r#"{
-    "last_messages": [
-      {"type": "user", "content": "", "timestamp": "2025-06-09T14:05:12.000Z", "content_type": "document",
-        "media_url": "https://api.insightssystem.com/vault/contract_v2.pdf"},
-      {"type": "bot", "content": "Please send the signed contract when ready.",
-        "timestamp": "2025-06-09T14:03:20.000Z", "content_type": "text"}
-    ],
-    "conversation_paragraph": "User (2:05:12 PM): [Document] ; Bot (2:03:20 PM): Please send the signed contract when ready.",
-    "phone_number": "14155552671",
-    "recipient_name": "Alex Martinez",
-    "user_id": "9232fcef-a570-4a2c-b46b-6cab53aec304",
-    "last_message_of_user": "",
-    "last_message_of_bot": "Please send the signed contract when ready.",
-    "message_type": "document",
-    "user_last_message_time": 1749472312,
-    "bot_last_message_time": 1749472200,
-    "attachment_url": "https://api.insightssystem.com/vault/contract_v2.pdf",
-    "note": "",
-    "note_automation": "",
-    "labels": "contracts"
-  }"#;
-
-async fn account(app: &TestApp) -> Tenant {
-    app.tenant_with(json!({"preset": "whatsable", "validate_payloads": true})).await
-}
-
-/// The one endpoint that there is, as `/v1` shows it, secret included.
-async fn endpoint(tenant: &Tenant) -> Value {
-    let mut one = tenant.client.get("/v1/endpoints").await.expect(200)["data"][0].clone();
-    let secret = tenant.client.get(&format!("/v1/endpoints/{}/secret", text(&one, "id"))).await.expect(200);
-    one["secret"] = secret["secret"].clone();
-    one
-}
-
-async fn make(client: &Client, url: &str) -> Value {
-    let answer = client.post(CREATE, json!({"webhook": url})).await.expect(200);
-    let fields: Vec<&String> = answer.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["data"]);
-    answer["data"].clone()
-}
-
-fn delete_path(webhook: &Value) -> String {
-    format!("{DELETE}?id={}", webhook["id"])
-}
+use crate::systems::sample;
 
 #[tokio::test]
 async fn a_webhook_is_made_listed_sent_to_and_deleted() {
@@ -255,92 +201,4 @@ async fn a_database_that_is_away_is_a_500_and_nothing_is_changed() {
     assert_eq!(receiver.next().await.json(), data);
     assert_eq!(client.delete(&delete_path(&made)).await.expect(200), json!({"success": true}));
     app.stop().await;
-}
-
-#[tokio::test]
-async fn conversations_arrive_bare_and_signed() {
-    // An operator who wants https of everybody else.
-    let mut app = spawn_with(&["--allow-http", "false"]).await;
-    let mut receiver = Receiver::start().await;
-    let tenant = account(&app).await;
-    make(&tenant.client, &receiver.url("/webhook")).await;
-    let secret = text(&endpoint(&tenant).await, "secret").to_owned();
-    let own = sample(&tenant, "message.incoming").await.to_string();
-    for data in [own.as_str(), DOCUMENT] {
-        let event = tenant.publish_raw(data).await.expect(202);
-        let seen = receiver.next().await;
-        assert_eq!((seen.method.as_str(), seen.header("content-type")), ("POST", "application/json"));
-        assert_eq!(seen.header("webhook-id"), text(&event, "id"));
-        assert_eq!(from_utf8(&seen.body).unwrap(), normalise(data).unwrap());
-        let library = standardwebhooks::Webhook::new(&secret).unwrap();
-        library.verify(&seen.body, &seen.headers).unwrap();
-        assert_eq!(seen.header("x-webhook-signature"), hmac_hex(&secret, &seen.body));
-        let tampered = from_utf8(&seen.body).unwrap().replace("phone", "Phone");
-        assert!(library.verify(tampered.as_bytes(), &seen.headers).is_err());
-    }
-    // What is no conversation is refused when it is published.
-    let broken = DOCUMENT.replace(r#""message_type": "document""#, r#""message_type": "fax""#);
-    assert_eq!(tenant.publish_raw(&broken).await.pointers(), ["/data/message_type"]);
-    app.stop().await;
-}
-
-#[tokio::test]
-async fn any_2xx_within_10_s_will_do_and_all_else_comes_again() {
-    let mut app = spawn().await;
-    let mut receiver = Receiver::start().await;
-    let answers = [200, 201, 204, 302, 500, 500, 299];
-    receiver.script("/webhook", answers.map(Answer::status));
-    let tenant = account(&app).await;
-    make(&tenant.client, &receiver.url("/webhook")).await;
-    let endpoint = endpoint(&tenant).await;
-    let preset = tenant.client.get("/v1/presets/whatsable").await.expect(200);
-    assert_eq!(preset["format"]["timeout_ms"], 10_000);
-    assert_eq!((&endpoint["format"], &endpoint["timeout_ms"]), (&json!("whatsable"), &Value::Null));
-    let data = sample(&tenant, "message.incoming").await;
-    for _ in 0..3 {
-        let event = tenant.publish("message.incoming", data.clone()).await;
-        tenant.delivery_when(&event, &endpoint, |one| one["status"] == "succeeded").await;
-    }
-    receiver.take(3).await;
-    let event = tenant.publish("message.incoming", data).await;
-    for (count, seconds) in [(1, 10), (2, 60), (3, 300)] {
-        let delivery = tenant.delivery_when(&event, &endpoint, |one| one["attempt_count"] == count).await;
-        assert_eq!(delivery["status"], "pending");
-        assert!(waits_s(&delivery, seconds), "{delivery}");
-        tenant.tell_delivery(&event, &endpoint, "retry").await.expect(202);
-    }
-    tenant.delivery_when(&event, &endpoint, |one| one["status"] == "succeeded").await;
-    // One that keeps `phone_number` and `user_last_message_time` does nothing twice.
-    let seen = receiver.take(4).await;
-    assert!(seen.iter().all(|one| one.body == seen[0].body));
-    app.stop().await;
-}
-
-/// "Already tried everything and it still doesn't work."
-#[tokio::test]
-async fn stale_and_double_registrations_are_found_and_deleted() {
-    let mut app = spawn().await;
-    let mut receiver = Receiver::start().await;
-    let tenant = account(&app).await;
-    let mut made = Vec::new();
-    for url in ["/test/7f3a", "/production", "/production"] {
-        made.push(make(&tenant.client, &receiver.url(url)).await);
-    }
-    let count = async || tenant.client.get("/v1/endpoints").await.expect(200)["active_count"].clone();
-    assert_eq!(count().await, 3);
-    let found = tenant.client.get("/v1/endpoints?q=production").await.expect(200);
-    assert_eq!(found["data"].as_array().unwrap().len(), 2);
-    let data = sample(&tenant, "message.incoming").await;
-    tenant.publish("message.incoming", data.clone()).await;
-    receiver.take(3).await;
-
-    for stale in &made[..2] {
-        tenant.client.delete(&delete_path(stale)).await.expect(200);
-    }
-    assert_eq!(tenant.client.get(GET).await.expect(200), json!([made[2]]));
-    assert_eq!(count().await, 1);
-    tenant.publish("message.incoming", data).await;
-    assert_eq!(receiver.next().await.path, "/production");
-    app.stop().await;
-    assert!(receiver.rest().is_empty());
 }
