@@ -84,7 +84,7 @@ async fn a_batch_finds_its_rows_by_index_after_a_vacuum_of_an_empty_queue() {
     results.sort_unstable_by_key(|one| one.event_id.uuid());
     let mut connection = pools.finish.acquire().await.unwrap();
     explainer.take();
-    let applied = finish(&mut connection, node, &results, &[]).await.unwrap();
+    let applied = finish(&mut connection, node, &results, &[], false).await.unwrap();
     assert_eq!(applied.len(), 2 * BATCH, "retries and failures");
     let looked_at: i64 = explainer.take().iter().map(|one| one.rows_of("queue")).sum();
     assert_eq!(looked_at, i64::try_from(results.len()).unwrap(), "as many rows as the batch has");
