@@ -51,7 +51,7 @@ impl SuccessRule {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "success is \"2xx\" or a list of statuses")]
 enum SuccessText {
     Word(String),
     Statuses(Vec<u16>),

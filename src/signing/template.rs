@@ -18,7 +18,9 @@ pub enum TemplateError {
     WithoutBody,
     #[error("a signature's value must contain {{{{signature}}}} exactly once")]
     WithoutSignature,
-    #[error("a signature's value and prefix have visible ASCII characters only, without spaces")]
+    #[error(
+        "a signature's value and prefix have visible ASCII characters only, and spaces but at the ends of a header"
+    )]
     Characters,
     #[error("a prefix has {{{{id}}}} and {{{{timestamp}}}} for slots, and not \"{0}\"")]
     UnknownPrefixSlot(String),
@@ -99,10 +101,12 @@ pub(super) struct Prefix(Vec<Part>);
 
 impl Prefix {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        // A signature follows, so that it may end with a space.
+        if text.starts_with(' ') {
+            return Err(TemplateError::Characters);
+        }
         let parts = pieces(text)?.into_iter().map(|piece| match piece {
-            Piece::Literal(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(TemplateError::Characters)
-            }
+            Piece::Literal(text) if !is_plain(text) => Err(TemplateError::Characters),
             Piece::Literal(text) => Ok(Part::Literal(text.to_owned())),
             Piece::Slot("id") => Ok(Part::Id),
             Piece::Slot("timestamp") => Ok(Part::Timestamp),
@@ -133,8 +137,7 @@ pub(super) struct Separator(pub String);
 
 impl Separator {
     pub fn parse(text: String) -> Result<Self, TemplateError> {
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-        if is_plain && (1..=MAX_SEPARATOR_BYTES).contains(&text.len()) {
+        if is_plain(&text) && (1..=MAX_SEPARATOR_BYTES).contains(&text.len()) {
             Ok(Self(text))
         } else {
             Err(TemplateError::Separator)
@@ -163,7 +166,7 @@ impl ValueTemplate {
         if signatures != 1 {
             return Err(TemplateError::WithoutSignature);
         }
-        if !before.bytes().chain(after.bytes()).all(|byte| byte.is_ascii_graphic()) {
+        if !is_plain(text) || text.starts_with(' ') || text.ends_with(' ') {
             return Err(TemplateError::Characters);
         }
         Ok(Self { before, after })
@@ -174,6 +177,11 @@ impl fmt::Display for ValueTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{{{{signature}}}}{}", self.before, self.after)
     }
+}
+
+/// What may stand in a header; a space at either end of its value would be lost on the way.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 enum Piece<'a> {

@@ -131,6 +131,19 @@ fn hex_schemes_key_with_the_whole_text(#[case] algorithm: &str, #[case] expected
 }
 
 #[test]
+fn spaces_may_stand_inside_a_header() {
+    let spec = spec(
+        json!({"header": "authorization", "algorithm": "hmac-sha256", "key": "text", "content": "{{timestamp}}.{{body}}",
+        "encoding": "hex", "value": "HMAC {{signature}}", "prefix": "t={{timestamp}}, "}),
+    );
+    let headers = Signer::new(&[spec], &[secret(NATIVE)]).expect("a signer").sign(EVENT_ID, 7, b"{}");
+    let sent = headers.iter().find(|(name, _)| name == "authorization").expect("a signature");
+    let sent = sent.1.to_str().expect("visible ASCII");
+    let signature = sent.strip_prefix("t=7, HMAC ").expect(sent);
+    assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
+}
+
+#[test]
 fn content_may_be_any_template_around_the_body() {
     let spec = spec(
         json!({"header": "x-sig", "algorithm": "hmac-sha512", "key": "base64", "content": "{{id}}:{{timestamp}}|{{body}}",
@@ -209,7 +222,8 @@ fn secrets_must_fit_the_format() {
 #[case::long(json!({"content": format!("{{{{body}}}}{}", "x".repeat(256))}))]
 #[case::no_signature(json!({"value": "v1"}))]
 #[case::two_signatures(json!({"value": "{{signature}}{{signature}}"}))]
-#[case::space(json!({"value": "v1 {{signature}}"}))]
+#[case::space(json!({"value": " {{signature}}"}))]
+#[case::last_space(json!({"value": "{{signature}} "}))]
 #[case::line_break(json!({"value": "{{signature}}\r\nx: y"}))]
 #[case::foreign_slot(json!({"value": "{{signature}}{{id}}"}))]
 #[case::header_name(json!({"header": "x y"}))]
@@ -219,7 +233,7 @@ fn secrets_must_fit_the_format() {
 #[case::algorithm(json!({"algorithm": "md5"}))]
 #[case::timestamp_unsigned(json!({"prefix": "t={{timestamp}}"}))]
 #[case::prefix_body(json!({"prefix": "{{body}}"}))]
-#[case::prefix_space(json!({"prefix": "t 1"}))]
+#[case::prefix_space(json!({"prefix": " t"}))]
 #[case::empty_separator(json!({"separator": ""}))]
 #[case::line_separator(json!({"separator": "\n"}))]
 #[case::time_unsigned(json!({"timestamp_header": "x-time"}))]
