@@ -81,7 +81,6 @@ impl Section {
         chart
             .configure_mesh()
             .disable_y_mesh()
-            .max_light_lines(0)
             .y_labels(bars.len())
             .y_label_formatter(&label)
             .x_label_formatter(&|value| readable(*value))
